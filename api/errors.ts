@@ -19,7 +19,11 @@ export function hasCode(error: unknown, code: string): error is MeshError {
 /** One line naming the cause chain, outermost first: for status lines and logs. */
 export function errorLine(error: unknown): string {
   const parts: string[] = [];
-  for (let e: unknown = error; e !== undefined && e !== null && parts.length < 5; e = e instanceof Error ? e.cause : undefined) {
+  for (
+    let e: unknown = error;
+    e !== undefined && e !== null && parts.length < 5;
+    e = e instanceof Error ? e.cause : undefined
+  ) {
     parts.push(e instanceof Error ? e.message : String(e));
   }
   return parts.join(': ').replaceAll('\n', ' ');

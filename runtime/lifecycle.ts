@@ -12,7 +12,11 @@ export interface Part {
 }
 
 /** Starts parts in order; if one fails, stops those already started in reverse and rethrows. Returns a function that stops all in reverse. */
-export async function startParts(parts: readonly Part[], log: Logger, stopTimeoutMs = 5000): Promise<() => Promise<void>> {
+export async function startParts(
+  parts: readonly Part[],
+  log: Logger,
+  stopTimeoutMs = 5000,
+): Promise<() => Promise<void>> {
   const abort = new AbortController();
   const started: Part[] = [];
   const stopAll = async () => {
@@ -39,7 +43,8 @@ async function stopBounded(part: Part, log: Logger, timeoutMs: number): Promise<
     timer = setTimeout(() => resolve('late'), timeoutMs);
   });
   try {
-    if ((await Promise.race([part.stop(), deadline])) === 'late') log.warn('part did not stop in time', { part: part.name, timeoutMs });
+    if ((await Promise.race([part.stop(), deadline])) === 'late')
+      log.warn('part did not stop in time', { part: part.name, timeoutMs });
   } catch (error) {
     log.warn('part failed to stop', { part: part.name, error });
   } finally {
@@ -51,7 +56,10 @@ async function stopBounded(part: Part, log: Logger, timeoutMs: number): Promise<
 export function untilSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let seen = false;
-    for (const [signal, number] of [['SIGTERM', 15], ['SIGINT', 2]] as const) {
+    for (const [signal, number] of [
+      ['SIGTERM', 15],
+      ['SIGINT', 2],
+    ] as const) {
       process.on(signal, () => {
         if (seen) process.exit(128 + number);
         seen = true;

@@ -5,7 +5,12 @@ import { MeshError } from '../errors.ts';
  * workload: spiffe://TD/ns/NS/sa/SA, the only kind that Envoy accepts. A controller replica: spiffe://TD/controller/REPLICA.
  */
 export type ParsedSpiffeId =
-  | { readonly kind: 'workload'; readonly trustDomain: string; readonly namespace: string; readonly serviceAccount: string }
+  | {
+      readonly kind: 'workload';
+      readonly trustDomain: string;
+      readonly namespace: string;
+      readonly serviceAccount: string;
+    }
   | { readonly kind: 'host'; readonly trustDomain: string; readonly hostId: string }
   | { readonly kind: 'controller'; readonly trustDomain: string; readonly replica: string };
 
@@ -41,7 +46,8 @@ export function parseSpiffeId(uri: string): ParsedSpiffeId {
     if (path.length === 4 && a === 'ns' && c === 'sa' && LABEL.test(b ?? '') && SUBDOMAIN.test(d ?? '')) {
       return { kind: 'workload', trustDomain, namespace: b as string, serviceAccount: d as string };
     }
-    if (path.length === 2 && a === 'host' && LABEL.test(b ?? '')) return { kind: 'host', trustDomain, hostId: b as string };
+    if (path.length === 2 && a === 'host' && LABEL.test(b ?? ''))
+      return { kind: 'host', trustDomain, hostId: b as string };
     if (path.length === 2 && a === 'controller' && LABEL.test(b ?? '')) {
       return { kind: 'controller', trustDomain, replica: b as string };
     }
