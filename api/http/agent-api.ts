@@ -54,7 +54,12 @@ export interface HostStatus {
   readonly envoyConnected: boolean;
   /** Resources that Envoy refused; each keeps its last good version. At most 100 are reported. */
   readonly refused: readonly RefusedResource[];
-  readonly workloads: readonly { readonly group: string; readonly health: string; readonly svidNotAfter?: string; readonly spiffeId?: string }[];
+  readonly workloads: readonly {
+    readonly group: string;
+    readonly health: string;
+    readonly svidNotAfter?: string;
+    readonly spiffeId?: string;
+  }[];
   readonly peers: { readonly alive: number; readonly suspect: number; readonly dead: number };
   /** Problems in one line each: clock, disk, stale config, no SVID. */
   readonly problems: readonly string[];
