@@ -1,4 +1,12 @@
-/** Effective options of mesh-agent, after agent.yaml, defaults and flags (parsed and validated in this file by parseAgentConfig). */
+/**
+ * agent.yaml: options of mesh-agent, their defaults, bounds and errors. In: the file's text. Out: AgentConfig, or MeshError CONFIG_INVALID
+ * with FILE:LINE:COL of every fault. Nothing on the host is touched here. packaging/etc/agent.yaml shows every key (a test compares).
+ */
+import { isIP } from 'node:net';
+import { LABEL, SUBDOMAIN } from '../api/identity/spiffe-id.ts';
+import { type ConfigReader, readConfig } from '../runtime/config-file.ts';
+
+/** Effective options of mesh-agent: agent.yaml over defaults. */
 export interface AgentConfig {
   /** This host's id; written by `mesh-agent join`. */
   readonly host: string;
@@ -47,4 +55,114 @@ export interface WorkloadBinding {
   readonly user: string;
   /** Further users that may own the listening sockets (DESIGN 3.5). */
   readonly portOwners: readonly string[];
+}
+
+const GROUP = /^[-a-z0-9]{1,63}\/[-.a-z0-9]{1,253}$/;
+const USER = /^[a-z_][-a-z0-9_]{0,31}$/;
+const CIDR = /^[0-9a-fA-F:.]+(\/\d{1,3})?$/;
+const HTTPS = /^https:\/\/[^/?#\s@]+$/;
+const PATH = /^\/[^\0]*$/;
+
+/** Parses agent.yaml. `file` is for messages. Throws CONFIG_INVALID. */
+export function parseAgentConfig(text: string, file: string): AgentConfig {
+  return readConfig(text, file, (r) => {
+    const config: AgentConfig = {
+      host: r.string('host', { pattern: LABEL, expected: 'a DNS label (written by `mesh-agent join`)' }),
+      trustDomain: r.string('trustDomain', {
+        pattern: SUBDOMAIN,
+        expected: 'a DNS name (written by `mesh-agent join`)',
+      }),
+      stateDir: r.string('stateDir', { default: '/var/lib/mesh', pattern: PATH, expected: 'an absolute path' }),
+      runDir: r.string('runDir', { default: '/run/mesh', pattern: PATH, expected: 'an absolute path' }),
+      addresses: readAddresses(r, 'addresses'),
+      network: r.string('network', {
+        default: 'default',
+        pattern: SUBDOMAIN,
+        expected: 'a name of lower-case letters, digits and hyphens',
+      }),
+      locality: r.string('locality', {
+        default: '',
+        pattern: /^([^/\s]+(\/[^/\s]+){0,2})?$/,
+        expected: 'REGION[/ZONE[/SUBZONE]]',
+      }),
+      workloads: r.list('workloads', readBinding),
+      defaultNamespace: r.string('defaultNamespace', { default: 'default', pattern: LABEL, expected: 'a namespace' }),
+      controllers: r.strings('controllers', { pattern: HTTPS, expected: 'https://HOST:PORT', max: 9 }),
+      ports: r.object('ports', readPorts),
+      metricsAddress: readAddress(r, 'metricsAddress', '127.0.0.1'),
+      redirect: r.object('redirect', readRedirect),
+      dns: r.object('dns', (d) => ({ enabled: d.boolean('enabled', true), upstreams: readAddresses(d, 'upstreams') })),
+      proxyUser: r.string('proxyUser', { default: 'mesh-proxy', pattern: USER, expected: 'a user name' }),
+      agentUser: r.string('agentUser', { default: 'mesh-agent', pattern: USER, expected: 'a user name' }),
+      logLevel: r.oneOf('logLevel', ['error', 'warn', 'info', 'debug'], 'info'),
+    };
+    checkBindings(r, config);
+    return config;
+  });
+}
+
+function readBinding(r: ConfigReader): WorkloadBinding {
+  return {
+    group: r.string('group', { pattern: GROUP, expected: 'NAMESPACE/NAME of a WorkloadGroup' }),
+    user: r.string('user', { pattern: USER, expected: 'a user name' }),
+    portOwners: r.strings('portOwners', { pattern: USER, expected: 'a user name', max: 16 }),
+  };
+}
+
+function readPorts(r: ConfigReader): AgentConfig['ports'] {
+  const port = (key: string, fallback: number) => r.integer(key, { default: fallback, min: 1024, max: 65535 });
+  const ports = {
+    outbound: port('outbound', 15001),
+    inbound: port('inbound', 15006),
+    metrics: port('metrics', 15020),
+    readiness: port('readiness', 15021),
+    dns: port('dns', 15053),
+    envoyMetrics: port('envoyMetrics', 15090),
+    gossip: port('gossip', 15300),
+  };
+  const seen = new Map<number, string>();
+  for (const [key, number] of Object.entries(ports)) {
+    const other = seen.get(number);
+    if (other !== undefined) r.fault(key, `port ${number} is ${other}'s already`);
+    seen.set(number, key);
+  }
+  return ports;
+}
+
+function readRedirect(r: ConfigReader): AgentConfig['redirect'] {
+  return {
+    enabled: r.boolean('enabled', true),
+    onProxyFailure: r.oneOf('onProxyFailure', ['closed', 'bypass'], 'closed'),
+    loopbackAllow: r.strings('loopbackAllow', { pattern: USER, expected: 'a user name', max: 32 }),
+    excludeCidrs: r.strings('excludeCidrs', { pattern: CIDR, expected: 'an address or CIDR', max: 64 }),
+    excludePorts: r.integers('excludePorts', { min: 1, max: 65535 }),
+  };
+}
+
+function readAddress(r: ConfigReader, key: string, fallback: string): string {
+  const value = r.string(key, { default: fallback });
+  if (typeof value === 'string' && isIP(value) === 0)
+    r.fault(key, `expected an IP address, found ${JSON.stringify(value)}`);
+  return value;
+}
+
+function readAddresses(r: ConfigReader, key: string): string[] {
+  const list = r.strings(key, { max: 8, expected: 'an IP address' });
+  for (const item of list) if (isIP(item) === 0) r.fault(key, `expected an IP address, found ${JSON.stringify(item)}`);
+  return list;
+}
+
+/** One unix user is one workload: outbound traffic is told apart by it. */
+function checkBindings(r: ConfigReader, config: AgentConfig): void {
+  const users = new Set<string>();
+  const groups = new Set<string>();
+  for (const { user, group } of config.workloads) {
+    if (users.has(user)) r.fault('workloads', `user ${user} is bound twice; each workload has a user of its own`);
+    if (groups.has(group)) r.fault('workloads', `WorkloadGroup ${group} is bound twice`);
+    if (user === config.proxyUser || user === config.agentUser || user === 'root')
+      r.fault('workloads', `user ${user} cannot run a workload`);
+    users.add(user);
+    groups.add(group);
+  }
+  if (config.workloads.length > 100) r.fault('workloads', 'at most 100 on a host');
 }

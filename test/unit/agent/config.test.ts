@@ -1,0 +1,40 @@
+import t from 'tap';
+import { parseAgentConfig } from '../../../agent/config.ts';
+
+const MINIMAL = 'host: a\ntrustDomain: mesh.test\n';
+
+t.test('defaults', async (t) => {
+  const config = parseAgentConfig(MINIMAL, 'agent.yaml');
+  t.match(config, {
+    stateDir: '/var/lib/mesh',
+    ports: { outbound: 15001, gossip: 15300 },
+    redirect: { enabled: true, onProxyFailure: 'closed' },
+  });
+  t.same(config.workloads, []);
+});
+
+t.test('each fault is named with its place and cure', async (t) => {
+  const cases: [string, RegExp][] = [
+    ['hots: a\n', /agent.yaml:\d+:1: unknown key hots; allowed here: .*host/],
+    ['', /host is required/],
+    [`${MINIMAL}logLevel: loud\n`, /agent.yaml:3:11: logLevel: expected one of error, warn, info, debug, found "loud"/],
+    [
+      `${MINIMAL}ports:\n  dns: 53\n`,
+      /agent.yaml:4:8: ports.dns: expected a whole number from 1024 to 65535, found 53/,
+    ],
+    [`${MINIMAL}ports:\n  dns: 15001\n`, /port 15001 is outbound's already/],
+    [`${MINIMAL}addresses: [localhost]\n`, /addresses: expected an IP address, found "localhost"/],
+    [
+      `${MINIMAL}workloads:\n  - group: reviews\n    user: r\n`,
+      /agent.yaml:4:12: workloads\[0\].group: expected NAMESPACE\/NAME/,
+    ],
+    [`${MINIMAL}workloads:\n  - {group: a/b, user: r}\n  - {group: a/c, user: r}\n`, /user r is bound twice/],
+    [`${MINIMAL}workloads:\n  - {group: a/b, user: root}\n`, /user root cannot run a workload/],
+    [`${MINIMAL}redirect: yes\n`, /redirect: expected a mapping/],
+    ['host: a\nhost: b\n', /agent.yaml:2:1: /],
+    ['[1, 2]', /expected a mapping/],
+    ['a: [', /agent.yaml:1:/],
+  ];
+  for (const [text, message] of cases)
+    t.throws(() => parseAgentConfig(text, 'agent.yaml'), { code: 'CONFIG_INVALID', message }, text);
+});
