@@ -111,8 +111,10 @@ t.test('SVIDs are fetched, kept over a restart, renewed after a day', async (t) 
   t.same(server.asked, [], 'nothing is asked for while the stored ones are young');
   t.same(second.identity.secret(WEB.spiffeId), secret, 'served with every controller dead');
   clock.set(clock.now() + 1.2 * DAY);
-  const tick = () => clock.advance(60_000);
-  await until(async () => (await tick(), second.changed.length === 2 && server.asked.length > 0), 'renewal');
+  await until(async () => {
+    await clock.advance(60_000);
+    return second.changed.length === 2 && server.asked.length > 0;
+  }, 'renewal');
   t.same(
     server.asked.flatMap((r) => r.requests.map((x) => x.group ?? 'host')).sort(),
     ['default/api', 'default/web', 'host'],
