@@ -1,0 +1,337 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { errorLine, hasCode, MeshError } from '../../api/errors.ts';
+import { delay } from '../../runtime/clock.ts';
+import { createExec, type Exec } from '../host/exec.ts';
+import { createSockets, type Sockets } from '../host/sockets.ts';
+import { createUsers, type Users } from '../host/users.ts';
+import { type ApplyDeps, applyRedirect, cleanRedirect, readAll, upToDate, usableFamilies } from './apply.ts';
+import { detectBackend } from './backend.ts';
+import { REDIRECT_FILES } from './client.ts';
+import { readOwn, readUntrusted, writeUntrusted } from './files.ts';
+import { checkListeners, judgeInbound } from './listeners.ts';
+import { planText } from './plan.ts';
+import { permit, type RedirectPolicy } from './policy.ts';
+import type { RedirectResult } from './result.ts';
+import { readLo } from './routes.ts';
+import { renderRules } from './rules.ts';
+import { isCidr, MAX_SPEC_BYTES, parseSpec, type RedirectSpec, specHash } from './spec.ts';
+import { loadState, openStateDir } from './state.ts';
+import { TABLES } from './tables.ts';
+
+/** The part of agent.yaml that redirection needs; AgentConfig fits. */
+export interface RedirectConfig {
+  readonly runDir: string;
+  readonly workloads: readonly { readonly user: string; readonly portOwners: readonly string[] }[];
+  readonly ports: Readonly<
+    Record<'outbound' | 'inbound' | 'metrics' | 'readiness' | 'dns' | 'envoyMetrics' | 'gossip', number>
+  >;
+  readonly redirect: {
+    readonly enabled: boolean;
+    readonly loopbackAllow: readonly string[];
+    readonly excludeCidrs: readonly string[];
+    readonly excludePorts: readonly number[];
+  };
+  readonly dns: { readonly enabled: boolean };
+  readonly proxyUser: string;
+  readonly agentUser: string;
+}
+
+/** What redirectCommand is given by main.ts: the parser of agent.yaml, and, in tests, other hands. */
+export interface CommandDeps {
+  readonly parseConfig: (text: string, file: string) => RedirectConfig;
+  readonly exec?: Exec;
+  readonly sockets?: Sockets;
+  readonly users?: Users;
+  readonly print?: (text: string) => void;
+  /** argv of a process that runs `redirect ...` again, for the revert timer. Default: this program. */
+  readonly self?: readonly string[];
+}
+
+const USAGE = `usage: mesh-agent redirect apply|clean|plan|check|confirm [--config FILE] [--spec FILE] [--result FILE]
+  [--state-dir DIR] [--revert-after SECONDS] [--dry-run]`;
+/** Ports that no rule ever leads away: ssh, the controllers' REST and agent API (DESIGN 7). */
+const BUILT_IN_PORTS = [22, 15200, 15201];
+const DEFAULT_REVERT_SECONDS = 60;
+const MAX_CONFIG_BYTES = 1 << 20;
+
+interface Run {
+  readonly verb: string;
+  readonly config: RedirectConfig;
+  readonly configPath: string;
+  readonly spec: string;
+  readonly result: string;
+  readonly confirm: string;
+  readonly revertAfterMs: number;
+  readonly id: string;
+  readonly dryRun: boolean;
+  readonly apply: ApplyDeps;
+  readonly users: Users;
+  readonly print: (text: string) => void;
+}
+
+/**
+ * `mesh-agent redirect ...`, the root oneshot. Returns the exit code: 0 done (check: rules stand), 1 failed or refused (check: they do
+ * not), 64 usage, 78 agent.yaml is invalid. `argv`: what follows `redirect`. Never throws.
+ */
+export async function redirectCommand(argv: readonly string[], deps: CommandDeps): Promise<number> {
+  const print = deps.print ?? ((text) => void process.stdout.write(text));
+  let run: Run;
+  try {
+    run = await prepare(argv, deps, print);
+  } catch (error) {
+    print(`mesh-agent redirect: ${errorLine(error)}\n`);
+    if (error instanceof MeshError && error.code === 'USAGE') return 64;
+    return error instanceof MeshError && /^(CONFIG_|REDIRECT_FILE|USER_UNKNOWN)/.test(error.code) ? 78 : 1;
+  }
+  try {
+    return await VERBS[run.verb]!(run);
+  } catch (error) {
+    print(`mesh-agent redirect ${run.verb}: ${errorLine(error)}\n`);
+    return 1;
+  }
+}
+
+const VERBS: Readonly<Record<string, (run: Run) => Promise<number>>> = {
+  apply: (run) => (run.dryRun ? plan(run) : apply(run)),
+  clean: (run) => clean(run, 'cleaned'),
+  plan,
+  check,
+  confirm,
+  revert,
+};
+
+async function prepare(argv: readonly string[], deps: CommandDeps, print: (text: string) => void): Promise<Run> {
+  const { values, verb } = parse(argv);
+  const configPath = values.config ?? '/etc/mesh/agent.yaml';
+  const config = deps.parseConfig(await readOwn(configPath, MAX_CONFIG_BYTES), configPath);
+  const exec = deps.exec ?? createExec();
+  const folder = join(config.runDir, 'redirect');
+  const stateDir = values['state-dir'] ?? `${config.runDir.replace(/\/+$/, '')}-redirect`;
+  const self = deps.self ?? [process.execPath, ...process.execArgv, process.argv[1] ?? '', 'redirect'];
+  const startRevert = (id: string, ms: number) => {
+    const args = [
+      'revert',
+      '--config',
+      configPath,
+      '--state-dir',
+      stateDir,
+      '--id',
+      id,
+      '--revert-after',
+      String(ms / 1000),
+    ];
+    if (values.result !== undefined) args.push('--result', values.result);
+    spawn(self[0] ?? '', [...self.slice(1), ...args], { detached: true, stdio: 'ignore' }).unref();
+  };
+  const revertSeconds = Number(values['revert-after'] ?? DEFAULT_REVERT_SECONDS);
+  if (!(revertSeconds >= 0 && revertSeconds <= 86_400))
+    throw new MeshError('USAGE', `--revert-after: 0 to 86400 seconds\n${USAGE}`);
+  return {
+    verb,
+    config,
+    configPath,
+    spec: values.spec ?? join(folder, REDIRECT_FILES.spec),
+    result: values.result ?? join(folder, REDIRECT_FILES.result),
+    confirm: join(folder, REDIRECT_FILES.confirm),
+    revertAfterMs: revertSeconds * 1000,
+    id: values.id ?? '',
+    dryRun: values['dry-run'] ?? false,
+    apply: { exec, sockets: deps.sockets ?? createSockets(), stateDir, now: Date.now, startRevert },
+    users: deps.users ?? createUsers({ exec }),
+    print,
+  };
+}
+
+function parse(argv: readonly string[]) {
+  const text = { type: 'string' } as const;
+  const options = {
+    config: text,
+    spec: text,
+    result: text,
+    'state-dir': text,
+    'revert-after': text,
+    id: text,
+    'dry-run': { type: 'boolean' },
+  } as const;
+  try {
+    const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true });
+    const [verb = '', ...more] = positionals;
+    if (more.length === 0 && Object.hasOwn(VERBS, verb)) return { values, verb };
+  } catch (cause) {
+    throw new MeshError('USAGE', `${errorLine(cause)}\n${USAGE}`);
+  }
+  throw new MeshError('USAGE', USAGE);
+}
+
+async function apply(run: Run): Promise<number> {
+  const started = performance.now();
+  if (!run.config.redirect.enabled) return clean(run, 'cleaned');
+  let spec: RedirectSpec | undefined;
+  try {
+    const asked = await readSpec(run);
+    spec = asked;
+    const policy = await policyOf(run);
+    const confirmedId = await readConfirmed(run, policy.agentUid);
+    const permitted = permit(asked, policy);
+    const outcome = await applyRedirect(run.apply, permitted, {
+      agentUid: policy.agentUid,
+      revertAfterMs: run.revertAfterMs,
+      confirmedId,
+    });
+    await report(run, { ...outcome, status: 'applied' }, started, spec);
+    run.print(
+      `redirect: ${outcome.changed ? 'rules written' : 'no change'} (${outcome.backend}, ${outcome.families.join(' and ')})\n`,
+    );
+    return 0;
+  } catch (error) {
+    const code = error instanceof MeshError ? error.code : 'REDIRECT_FAILED';
+    const refused = ['REDIRECT_SPEC', 'REDIRECT_DENIED', 'REDIRECT_LISTENER', 'REDIRECT_FILE'].includes(code);
+    const status = refused ? 'refused' : 'failed';
+    const outcome = { status, changed: false, error: { code, message: errorLine(error) } } as const;
+    await report(run, outcome, started, spec).catch((second: unknown) => run.print(`${errorLine(second)}\n`));
+    throw error;
+  }
+}
+
+async function clean(run: Run, status: 'cleaned' | 'reverted'): Promise<number> {
+  const started = performance.now();
+  const unless =
+    status === 'reverted'
+      ? (state: { revert?: { id: string } } | undefined) => state?.revert?.id !== run.id
+      : undefined;
+  const { changed, warnings } = await cleanRedirect(run.apply, unless);
+  if (unless !== undefined && !changed) return 0;
+  const spec = await readSpec(run).catch(() => undefined);
+  await report(run, { status, changed, warnings }, started, spec);
+  run.print(`redirect: ${changed ? 'rules, routes and address removed' : 'nothing of ours was there'}\n`);
+  return 0;
+}
+
+async function plan(run: Run): Promise<number> {
+  const policy = await policyOf(run);
+  const spec = permit(await readSpec(run), policy);
+  const [backend, families] = await Promise.all([detectBackend(run.apply.exec), usableFamilies(spec.families)]);
+  const saves = new Map(
+    await Promise.all(families.map(async (family) => [family, await backend.save(family)] as const)),
+  );
+  const { captured, uncaptured } = await judgeInbound(run.apply.sockets, spec);
+  run.print(planText(captured, saves, await run.apply.sockets.listeners(), uncaptured));
+  await checkListeners(run.apply.sockets, captured, families, policy.agentUid).catch((error: unknown) =>
+    run.print(`# apply would refuse now: ${errorLine(error)}\n`),
+  );
+  return 0;
+}
+
+/** Compares kernel and spec without writing: for timers, `doctor` and tests. */
+async function check(run: Run): Promise<number> {
+  const spec = permit(await readSpec(run), await policyOf(run));
+  await openStateDir(run.apply.stateDir);
+  const [backend, families] = await Promise.all([detectBackend(run.apply.exec), usableFamilies(spec.families)]);
+  const [tables, state] = await Promise.all([readAll(backend, families), loadState(run.apply.stateDir)]);
+  const { captured } = await judgeInbound(run.apply.sockets, spec);
+  const stale: string[] = [];
+  for (const family of families)
+    for (const name of TABLES) {
+      const wanted = renderRules(captured, family).get(name)!;
+      if (!upToDate(tables.get(family)!.get(name)!, wanted, state?.applied[`${family}/${name}`]))
+        stale.push(`${family}/${name}`);
+    }
+  if ((await readLo(run.apply.exec, families)).address !== families.includes('v6')) stale.push('lo/::6');
+  run.print(
+    stale.length === 0
+      ? 'redirect: the rules stand as asked for\n'
+      : `redirect: differs from what was asked for: ${stale.join(', ')}\n`,
+  );
+  return stale.length === 0 ? 0 : 1;
+}
+
+/** An operator's confirmation, in place of the agent's. */
+async function confirm(run: Run): Promise<number> {
+  const state = await loadState(run.apply.stateDir);
+  if (state?.revert === undefined) throw new MeshError('REDIRECT_NO_REVERT', 'no revert timer runs');
+  await writeUntrusted(run.confirm, JSON.stringify({ id: state.revert.id }));
+  run.print('redirect: confirmed; the rules stay\n');
+  return 0;
+}
+
+/** The revert timer itself: a process of its own that waits, looks for the confirmation, and cleans up when there is none. */
+async function revert(run: Run): Promise<number> {
+  await delay(run.revertAfterMs);
+  const { agentUid } = await policyOf(run);
+  if ((await readConfirmed(run, agentUid)) === run.id) return 0;
+  return clean(run, 'reverted');
+}
+
+async function readSpec(run: Run): Promise<RedirectSpec> {
+  const agentUid = await run.users.uid(run.config.agentUser);
+  const text = await readUntrusted(run.spec, MAX_SPEC_BYTES, new Set([0, agentUid]));
+  if (text === undefined)
+    throw new MeshError('REDIRECT_SPEC', `${run.spec}: the agent has not asked for any rules yet`);
+  return parseSpec(text);
+}
+
+async function readConfirmed(run: Run, agentUid: number): Promise<string | undefined> {
+  try {
+    const text = await readUntrusted(run.confirm, 4096, new Set([0, agentUid]));
+    const id = text === undefined ? undefined : (JSON.parse(text) as { id?: unknown }).id;
+    return typeof id === 'string' ? id : undefined;
+  } catch {
+    return undefined; // what cannot be read confirms nothing
+  }
+}
+
+async function policyOf(run: Run): Promise<RedirectPolicy> {
+  const { config, users } = run;
+  // A bound user that does not exist yet has nothing to capture; the agent reports it.
+  const known = (name: string) => users.uid(name).catch(ignoreUnknown);
+  const uids = async (names: readonly string[]) =>
+    new Set((await Promise.all(names.map(known))).filter((uid) => uid !== undefined));
+  for (const cidr of config.redirect.excludeCidrs)
+    if (!isCidr(cidr)) throw new MeshError('REDIRECT_DENIED', `agent.yaml, redirect.excludeCidrs: ${cidr} is no CIDR`);
+  const [proxyUid, agentUid, workloadUids, portOwnerUids, loopbackAllowUids] = await Promise.all([
+    users.uid(config.proxyUser),
+    users.uid(config.agentUser),
+    uids(config.workloads.map((w) => w.user)),
+    uids(config.workloads.flatMap((w) => w.portOwners)),
+    uids(config.redirect.loopbackAllow),
+  ]);
+  return {
+    proxyUid,
+    agentUid,
+    workloadUids,
+    portOwnerUids,
+    loopbackAllowUids,
+    outboundPort: config.ports.outbound,
+    inboundPort: config.ports.inbound,
+    dnsPort: config.ports.dns,
+    dnsEnabled: config.dns.enabled,
+    neverPorts: new Set([...BUILT_IN_PORTS, ...Object.values(config.ports), ...config.redirect.excludePorts]),
+    excludeCidrs: config.redirect.excludeCidrs,
+  };
+}
+
+function ignoreUnknown(error: unknown): undefined {
+  if (!hasCode(error, 'USER_UNKNOWN')) throw error;
+}
+
+async function report(
+  run: Run,
+  part: Partial<RedirectResult> & Pick<RedirectResult, 'status' | 'changed'>,
+  started: number,
+  spec?: RedirectSpec,
+): Promise<void> {
+  const result: RedirectResult = {
+    version: 1,
+    requestId: spec?.requestId ?? '',
+    specHash: spec === undefined ? '' : specHash(spec),
+    families: [],
+    uncaptured: [],
+    rootSockets: [],
+    warnings: [],
+    ...part,
+    durationMs: Math.round(performance.now() - started),
+  };
+  await writeUntrusted(run.result, `${JSON.stringify(result)}\n`);
+}

@@ -1,0 +1,89 @@
+import { MeshError } from '../../api/errors.ts';
+import { judgePort, type Listener, type Sockets } from '../host/sockets.ts';
+import { capturesDns } from './rules.ts';
+import type { Family, RedirectSpec } from './spec.ts';
+
+/** A workload's port that is left alone because another user's socket listens on it now. */
+export interface UncapturedPort {
+  readonly port: number;
+  readonly uid: number;
+  readonly reason: string;
+}
+
+/** Uids of the processes that hold a root-owned listening socket: what the agent, without root, cannot see (DESIGN 3.5). */
+export interface RootSocket {
+  readonly inode: number;
+  readonly uids: readonly number[];
+}
+
+/**
+ * Refuses (REDIRECT_LISTENER) unless the proxy itself listens on every port that rules lead to, and root or the agent on the DNS ports:
+ * all of them are above 1023, so any local process could sit there and be handed the workloads' plaintext.
+ */
+export async function checkListeners(
+  sockets: Sockets,
+  spec: RedirectSpec,
+  families: readonly Family[],
+  agentUid: number,
+): Promise<void> {
+  const [tcp, udp] = await Promise.all([sockets.listeners(), sockets.udp()]);
+  const proxy = new Set([spec.proxyUid]);
+  for (const port of [spec.inboundPort, ...spec.workloads.map((w) => w.outboundPort)])
+    checkPort(tcp, port, families, proxy, 'the proxy');
+  if (!capturesDns(spec)) return;
+  const dnsOwners = new Set([0, agentUid]);
+  for (const port of new Set(spec.workloads.map((w) => w.dnsPort))) {
+    checkPort(tcp, port, families, dnsOwners, 'mesh-agent-dns');
+    checkPort(udp, port, families, dnsOwners, 'mesh-agent-dns');
+  }
+}
+
+function checkPort(
+  sockets: readonly Listener[],
+  port: number,
+  families: readonly Family[],
+  uids: ReadonlySet<number>,
+  who: string,
+): void {
+  const here = sockets.filter((socket) => socket.port === port);
+  const stranger = here.find((socket) => !uids.has(socket.uid));
+  const details = { port };
+  if (stranger !== undefined) {
+    const cause = `port ${port} is held by uid ${stranger.uid}, not by ${who} (uid ${[...uids].join(' or ')})`;
+    throw new MeshError('REDIRECT_LISTENER', cause, { details: { ...details, uid: stranger.uid } });
+  }
+  for (const family of families)
+    if (!here.some((socket) => reaches(socket, family)))
+      throw new MeshError('REDIRECT_LISTENER', `nothing listens on port ${port} (IP${family}): is ${who} up?`, {
+        details,
+      });
+}
+
+/** REDIRECT in OUTPUT leads to 127.0.0.1 or ::1. */
+function reaches({ family, address }: Listener, wanted: Family): boolean {
+  if (wanted === 'v4')
+    return (family === 'v4' && (address === '0.0.0.0' || address.startsWith('127.'))) || address === '::';
+  return family === 'v6' && (address === '::' || address === '::1');
+}
+
+/**
+ * Splits the workloads' ports into those to capture and those that another user's service holds: a WorkloadGroup pushed by someone who
+ * does not know this host must not cut off its database or its second sshd. `rootSockets`: evidence for the agent.
+ */
+export async function judgeInbound(
+  sockets: Sockets,
+  spec: RedirectSpec,
+): Promise<{ captured: RedirectSpec; uncaptured: UncapturedPort[]; rootSockets: RootSocket[] }> {
+  const listeners = await sockets.listeners();
+  const ports = new Set(spec.inboundPorts.map((p) => p.port));
+  const inodes = listeners.filter((l) => l.uid === 0 && ports.has(l.port)).map((l) => l.inode);
+  const holders = await sockets.holders(new Set(inodes));
+  const uncaptured: UncapturedPort[] = [];
+  const inboundPorts = spec.inboundPorts.filter(({ port, ownerUids }) => {
+    const verdict = judgePort(port, new Set(ownerUids), listeners, holders);
+    if (verdict.state === 'foreign') uncaptured.push({ port, uid: verdict.uid, reason: verdict.reason });
+    return verdict.state !== 'foreign';
+  });
+  const rootSockets = [...holders].map(([inode, uids]) => ({ inode, uids: [...uids].sort((a, b) => a - b) }));
+  return { captured: { ...spec, inboundPorts }, uncaptured, rootSockets };
+}

@@ -1,0 +1,84 @@
+import { MeshError } from '../../api/errors.ts';
+import { canonicalCidr } from './rules.ts';
+import { familyOf, type RedirectSpec } from './spec.ts';
+
+/** What agent.yaml, which only root writes, lets a spec ask for. Users are resolved to uids by the root oneshot itself. */
+export interface RedirectPolicy {
+  readonly proxyUid: number;
+  readonly agentUid: number;
+  /** Of the users that agent.yaml binds to WorkloadGroups. */
+  readonly workloadUids: ReadonlySet<number>;
+  /** Of `portOwners`. */
+  readonly portOwnerUids: ReadonlySet<number>;
+  readonly loopbackAllowUids: ReadonlySet<number>;
+  /** Outbound port of the first workload; the others take 15100-15199. */
+  readonly outboundPort: number;
+  readonly inboundPort: number;
+  /** First DNS port; namespaces count up from it. */
+  readonly dnsPort: number;
+  readonly dnsEnabled: boolean;
+  /** Built-in ports (22, gossip, controllers, the mesh's own) and agent.yaml's: captured neither way. */
+  readonly neverPorts: ReadonlySet<number>;
+  readonly excludeCidrs: readonly string[];
+}
+
+/** Outbound ports of the workloads after the first (DESIGN 7). */
+export const FURTHER_OUTBOUND = { first: 15100, last: 15199 } as const;
+/** At most this many namespaces have a DNS listener. */
+export const MAX_DNS_LISTENERS = 37; // 15053 to 15089; 15090 is Envoy's metrics
+
+/**
+ * Refuses (REDIRECT_DENIED) whatever agent.yaml does not stand for, so that an agent that was taken over through gossip cannot redirect
+ * other users; else the spec with the ports and CIDRs that are never captured added. VIP ranges: 240.0.0.0/4 and fc00::/7 only, since
+ * they become routes.
+ */
+export function permit(spec: RedirectSpec, policy: RedirectPolicy): RedirectSpec {
+  const deny = (path: string, reason: string): never => {
+    throw new MeshError('REDIRECT_DENIED', `redirection spec, ${path}: ${reason}`, { details: { path } });
+  };
+  if (spec.proxyUid !== policy.proxyUid)
+    deny('proxyUid', `is ${spec.proxyUid}, agent.yaml's proxyUser is ${policy.proxyUid}`);
+  if (spec.inboundPort !== policy.inboundPort) deny('inboundPort', `agent.yaml says ${policy.inboundPort}`);
+  if (spec.dns && !policy.dnsEnabled) deny('dns', 'is switched off in agent.yaml');
+  const special = new Set([0, policy.proxyUid, policy.agentUid]);
+  for (const { uid, outboundPort, dnsPort } of spec.workloads) {
+    const path = `workloads, uid ${uid}`;
+    if (!policy.workloadUids.has(uid) || special.has(uid)) deny(path, 'is no user that agent.yaml binds to a workload');
+    const further = outboundPort >= FURTHER_OUTBOUND.first && outboundPort <= FURTHER_OUTBOUND.last;
+    if (outboundPort !== policy.outboundPort && !further)
+      deny(path, `port ${outboundPort} is no outbound port of the mesh`);
+    if (dnsPort < policy.dnsPort || dnsPort >= policy.dnsPort + MAX_DNS_LISTENERS)
+      deny(path, `port ${dnsPort} is no DNS port of the mesh`);
+  }
+  for (const { port, ownerUids } of spec.inboundPorts) {
+    const path = `inboundPorts, port ${port}`;
+    if (policy.neverPorts.has(port)) deny(path, 'is never captured');
+    if (port >= FURTHER_OUTBOUND.first && port <= FURTHER_OUTBOUND.last) deny(path, "is one of the mesh's own");
+    if (!ownerUids.some((uid) => policy.workloadUids.has(uid)))
+      deny(path, 'has no owner that agent.yaml binds to a workload');
+    for (const uid of ownerUids)
+      if (!policy.workloadUids.has(uid) && !policy.portOwnerUids.has(uid))
+        deny(path, `uid ${uid} is no owner that agent.yaml names`);
+  }
+  for (const uid of spec.loopbackAllowUids)
+    if (!policy.loopbackAllowUids.has(uid))
+      deny('loopbackAllowUids', `uid ${uid} is not in agent.yaml's loopbackAllow`);
+  for (const range of spec.vipRanges)
+    if (!isVipRange(range)) deny('vipRanges', `${range} is outside 240.0.0.0/4 and fc00::/7`);
+  const ports = new Set([...policy.neverPorts, ...spec.excludePorts]);
+  return {
+    ...spec,
+    excludePorts: [...ports].sort((a, b) => a - b),
+    excludeCidrs: [...new Set([...policy.excludeCidrs, ...spec.excludeCidrs])].sort(),
+    loopbackAllowUids: [...policy.loopbackAllowUids].sort((a, b) => a - b),
+  };
+}
+
+/** Never wider than /8 (IPv4) or /40 (IPv6): a route to `lo` takes all of it off the network. */
+function isVipRange(range: string): boolean {
+  const family = familyOf(range);
+  const [address = '', bits = '0'] = canonicalCidr(range, family).split('/');
+  if (family === 'v4')
+    return Number(address.split('.')[0]) >= 240 && address !== '255.255.255.255' && Number(bits) >= 8;
+  return /^f[cd]/.test(address) && address.split(':')[0]?.length === 4 && Number(bits) >= 40;
+}

@@ -1,0 +1,157 @@
+import { type Family, familyOf, type RedirectSpec } from './spec.ts';
+import type { OwnedTable, TableName } from './tables.ts';
+
+/** Source address of Envoy's own leg to a local application: the first rule lets it pass (DESIGN 4). */
+export const INBOUND_SOURCE: Readonly<Record<Family, string>> = { v4: '127.0.0.6/32', v6: '::6/128' };
+/** Ours in every table; no other chain is ever touched. */
+export const CHAINS = {
+  output: 'MESH_OUTPUT',
+  prerouting: 'MESH_PREROUTING',
+  guardOut: 'MESH_GUARD_OUT',
+  guardIn: 'MESH_GUARD_IN',
+} as const;
+
+const LOOPBACK: Readonly<Record<Family, string>> = { v4: '127.0.0.0/8', v6: '::1/128' };
+const LINK_LOCAL: Readonly<Record<Family, string>> = { v4: '169.254.0.0/16', v6: 'fe80::/10' };
+const RESET = '-j REJECT --reject-with tcp-reset';
+/** Guards look at connection attempts only: a reply whose port happens to be one of ours is none (`--syn` as iptables-save prints it). */
+const SYN = '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN';
+
+/**
+ * The wanted content of our chains for one family, in the words of iptables-save, guards (filter) before nat. `spec` has passed policy.ts,
+ * so its excludes hold the built-in ports and agent.yaml's. Same spec, same text.
+ */
+export function renderRules(spec: RedirectSpec, family: Family): ReadonlyMap<TableName, OwnedTable> {
+  return new Map<TableName, OwnedTable>([
+    ['filter', renderFilter(spec)],
+    ['nat', renderNat(spec, family)],
+  ]);
+}
+
+/** An empty map's worth of rules: what clean-up wants. */
+export const NO_RULES: ReadonlyMap<TableName, OwnedTable> = new Map([
+  ['filter', { chains: new Map(), jumps: [] }],
+  ['nat', { chains: new Map(), jumps: [] }],
+]);
+
+/**
+ * Guards. (a) Nobody connects straight to a workload's outbound port or to the inbound port, from this host or another: it would be served
+ * as that workload. (b) Over `lo` a workload's port takes root, the proxy, its owners and those allowed, unless PERMISSIVE: anyone else
+ * would slip past mTLS and policy.
+ */
+function renderFilter(spec: RedirectSpec): OwnedTable {
+  const meshPorts = [...spec.workloads.map((w) => w.outboundPort), spec.inboundPort];
+  const straight = (chain: string, via: string) =>
+    chunk(sorted(meshPorts)).map(
+      (ports) => `-A ${chain} ${via}-p tcp -m multiport --dports ${ports} -m conntrack ! --ctstate DNAT ${RESET}`,
+    );
+  const guarded = [...spec.inboundPorts].filter((p) => !p.permissive).sort((a, b) => a.port - b.port);
+  const out = [...straight(CHAINS.guardOut, '-o lo ')];
+  if (guarded.length > 0) {
+    const anywhere = sorted([0, spec.proxyUid, ...spec.loopbackAllowUids]);
+    out.push(...anywhere.map((uid) => `-A ${CHAINS.guardOut} -o lo -p tcp -m owner --uid-owner ${uid} -j RETURN`));
+    for (const { port, ownerUids } of guarded) {
+      const match = `-A ${CHAINS.guardOut} -o lo -p tcp -m tcp --dport ${port}`;
+      out.push(
+        ...sorted(ownerUids).map((uid) => `${match} -m owner --uid-owner ${uid} -j RETURN`),
+        `${match} ${RESET}`,
+      );
+    }
+  }
+  return {
+    chains: new Map([
+      [CHAINS.guardIn, straight(CHAINS.guardIn, '')],
+      [CHAINS.guardOut, out],
+    ]),
+    jumps: [`-A INPUT ${SYN} -j ${CHAINS.guardIn}`, `-A OUTPUT ${SYN} -j ${CHAINS.guardOut}`],
+  };
+}
+
+/**
+ * Order (DESIGN 4): inbound leg, proxy to local workload, proxy, link-local and excluded destinations, DNS, loopback destinations, excluded
+ * ports, one redirect a workload user. DNS stands before loopback so that a resolver on 127.0.0.1 (dnsmasq, unbound) is captured too.
+ */
+function renderNat(spec: RedirectSpec, family: Family): OwnedTable {
+  const out = `-A ${CHAINS.output}`;
+  const proxy = `-m owner --uid-owner ${spec.proxyUid}`;
+  const inbound = chunk(sorted(spec.inboundPorts.map((p) => p.port)));
+  const redirect = `-j REDIRECT --to-ports`;
+  const excluded = spec.excludeCidrs.filter((c) => familyOf(c) === family).map((c) => canonicalCidr(c, family));
+  const workloads = [...spec.workloads].sort((a, b) => a.uid - b.uid);
+  const rules = [
+    `${out} -s ${INBOUND_SOURCE[family]} ${proxy} -j RETURN`,
+    ...inbound.map(
+      (ports) =>
+        `${out} ! -d ${LOOPBACK[family]} -o lo -p tcp ${proxy} -m multiport --dports ${ports} ${redirect} ${spec.inboundPort}`,
+    ),
+    `${out} ${proxy} -j RETURN`,
+    ...[LINK_LOCAL[family], ...[...new Set(excluded)].sort()].map((net) => `${out} -d ${net} -j RETURN`),
+  ];
+  if (capturesDns(spec))
+    for (const { uid, dnsPort } of workloads)
+      for (const protocol of ['udp', 'tcp'])
+        rules.push(
+          `${out} -p ${protocol} -m ${protocol} --dport 53 -m owner --uid-owner ${uid} ${redirect} ${dnsPort}`,
+        );
+  rules.push(
+    `${out} -d ${LOOPBACK[family]} -j RETURN`,
+    ...chunk(sorted(spec.excludePorts)).map((ports) => `${out} -p tcp -m multiport --dports ${ports} -j RETURN`),
+    ...workloads.map(
+      ({ uid, outboundPort }) => `${out} -p tcp -m owner --uid-owner ${uid} ${redirect} ${outboundPort}`,
+    ),
+  );
+  const jumps = [`-A OUTPUT -p tcp -j ${CHAINS.output}`];
+  if (capturesDns(spec)) jumps.push(`-A OUTPUT -p udp -m udp --dport 53 -j ${CHAINS.output}`);
+  const chains = new Map([[CHAINS.output as string, rules]]);
+  if (inbound.length > 0) {
+    // addrtype: a router or a container host forwards connections to the same port number; those are not ours.
+    const rule = (ports: string) =>
+      `-A ${CHAINS.prerouting} -p tcp -m multiport --dports ${ports} ${redirect} ${spec.inboundPort}`;
+    chains.set(CHAINS.prerouting, inbound.map(rule));
+    jumps.push(`-A PREROUTING -p tcp -m addrtype --dst-type LOCAL -j ${CHAINS.prerouting}`);
+  }
+  return { chains, jumps };
+}
+
+/** DNS is captured when asked for, there is a user to capture, and port 53 is not excluded. */
+export function capturesDns(spec: RedirectSpec): boolean {
+  return spec.dns && spec.workloads.length > 0 && !spec.excludePorts.includes(53);
+}
+
+/** Port lists of at most 15, the bound of xt_multiport. */
+function chunk(ports: readonly number[]): string[] {
+  const lists: string[] = [];
+  for (let at = 0; at < ports.length; at += 15) lists.push(ports.slice(at, at + 15).join(','));
+  return lists;
+}
+
+function sorted(numbers: readonly number[]): number[] {
+  return [...new Set(numbers)].sort((a, b) => a - b);
+}
+
+/** As iptables-save prints it: host bits cleared, prefix length always there. */
+export function canonicalCidr(cidr: string, family: Family): string {
+  const [address = '', given] = cidr.split('/');
+  const width = family === 'v4' ? 32 : 128;
+  const bits = BigInt(given ?? width);
+  const host = BigInt(width) - bits;
+  const value = (toNumber(address, family) >> host) << host;
+  return `${toText(value, family)}/${bits}`;
+}
+
+function toNumber(address: string, family: Family): bigint {
+  if (family === 'v4') return address.split('.').reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+  const plain = new URL(`http://[${address}]`).hostname.slice(1, -1); // also turns a dotted tail into groups
+  const [head = '', tail] = plain.split('::');
+  const left = head === '' ? [] : head.split(':');
+  const right = tail === undefined || tail === '' ? [] : tail.split(':');
+  const groups =
+    tail === undefined ? left : [...left, ...Array<string>(8 - left.length - right.length).fill('0'), ...right];
+  return groups.reduce((sum, group) => (sum << 16n) | BigInt(`0x${group}`), 0n);
+}
+
+function toText(value: bigint, family: Family): string {
+  if (family === 'v4') return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 255n).join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => ((value >> BigInt(112 - 16 * i)) & 0xffffn).toString(16));
+  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
+}
