@@ -29,7 +29,10 @@ t.test('parts start in order and stop in reverse; a failed start undoes the earl
 t.test('a part that hangs in stop does not hold up the others', async (t) => {
   let stopped = false;
   const hang: Part = { name: 'hang', start: async () => {}, stop: () => new Promise(() => {}) };
-  const other: Part = { name: 'other', start: async () => {}, stop: async () => void (stopped = true) };
+  const stopOther = async () => {
+    stopped = true;
+  };
+  const other: Part = { name: 'other', start: async () => {}, stop: stopOther };
   const stop = await startParts([other, hang], silentLogger, 20);
   await stop();
   t.ok(stopped);
