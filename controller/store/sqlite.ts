@@ -1,0 +1,405 @@
+/**
+ * The embedded store: one SQLite file, WAL, fsync at every commit (DESIGN 3.8). In: the path of a file that `initSqliteStore` made. Out: a
+ * Store. It must never create a file at open, go on with a broken one, or share it with another process.
+ */
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { MeshError } from '../../api/errors.ts';
+import {
+  assertKey,
+  type Change,
+  type Changes,
+  type Check,
+  type CommitResult,
+  type Entry,
+  type ListOptions,
+  type Page,
+  prefixEnd,
+  type Store,
+  type Write,
+} from './store.ts';
+
+/** SQLite's own mark of a file format, "Hmsh". */
+const APPLICATION_ID = 0x486d7368;
+const SCHEMA_VERSION = 1;
+/** Changes read at a time for one watcher. */
+const WATCH_BATCH = 256;
+
+export interface SqliteOptions {
+  readonly path: string;
+  /** Revisions of history kept for watches and for pages of an older moment; compacted when a quarter more has gathered. Default 10,000. */
+  readonly historyRevisions?: number;
+  /** Upper bound of the file in pages of 4 KiB; a write beyond it is refused as on a full disk. Default 1,048,576 (4 GiB). */
+  readonly maxPages?: number;
+}
+
+export interface SqliteStore extends Store {
+  /** Writes a consistent copy to a new file while the store is in use: the way back from a broken disk. */
+  backup(path: string): Promise<void>;
+}
+
+/**
+ * `entry` is the present. `history` has every change of the kept revisions together with what it replaced, so that the state at a kept
+ * revision is the present with the later changes taken back.
+ */
+const SCHEMA = `
+CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL, compacted INTEGER NOT NULL) STRICT;
+INSERT INTO meta VALUES (1, 1, 1);
+CREATE TABLE entry (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, created INTEGER NOT NULL) STRICT;
+CREATE TABLE history (
+  revision INTEGER NOT NULL, key TEXT NOT NULL, value TEXT, created INTEGER,
+  old_value TEXT, old_revision INTEGER, old_created INTEGER, UNIQUE (revision, key)
+) STRICT;
+CREATE INDEX history_by_key ON history (key, revision);
+`;
+
+/** Makes an empty store. Throws STORE_EXISTS rather than touch a file that is there. The file appears complete or not at all. */
+export function initSqliteStore(path: string): void {
+  if (existsSync(path)) throw new MeshError('STORE_EXISTS', `${path} exists already; nothing was changed`);
+  const temp = `${path}.new`;
+  rmSync(temp, { force: true });
+  try {
+    closeSync(openSync(temp, 'wx', 0o600)); // SQLite would make it by the umask; its WAL inherits the mode
+    const db = new DatabaseSync(temp);
+    db.exec(
+      `BEGIN; ${SCHEMA} PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`,
+    );
+    db.close();
+    syncPath(temp);
+    renameSync(temp, path);
+    syncPath(dirname(path));
+  } catch (error) {
+    rmSync(temp, { force: true });
+    throw storeError(error, path);
+  }
+}
+
+/**
+ * Opens the store and checks it whole. Throws STORE_MISSING, STORE_BROKEN (with the way back in the message), STORE_LOCKED when another
+ * process has it open.
+ */
+export function openSqliteStore(options: SqliteOptions): SqliteStore {
+  const { path } = options;
+  if (!existsSync(path)) {
+    throw new MeshError(
+      'STORE_MISSING',
+      `there is no store at ${path}: restore it from a backup; only for a new mesh run \`mesh-controller init\``,
+    );
+  }
+  let db: DatabaseSync | undefined;
+  try {
+    db = new DatabaseSync(path, { timeout: 500 });
+    db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+    db.exec(`PRAGMA max_page_count = ${Math.trunc(options.maxPages ?? 1_048_576)}`);
+    db.exec('BEGIN IMMEDIATE; COMMIT'); // takes the lock now, not at the first write
+    checkFile(db, path);
+  } catch (error) {
+    db?.close();
+    throw storeError(error, path);
+  }
+  return createStore(db, path, options.historyRevisions ?? 10_000);
+}
+
+function checkFile(db: DatabaseSync, path: string): void {
+  const pragma = (name: string) => Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0];
+  if (pragma('application_id') !== APPLICATION_ID) throw broken(path, 'it is not a store of mesh-controller');
+  const version = pragma('user_version');
+  if (version !== SCHEMA_VERSION) {
+    throw new MeshError(
+      'STORE_VERSION',
+      `${path} has format ${version}; this version of mesh-controller reads format ${SCHEMA_VERSION}`,
+    );
+  }
+  const verdict = pragma('integrity_check(1)');
+  if (verdict !== 'ok') throw broken(path, String(verdict));
+}
+
+function createStore(db: DatabaseSync, path: string, keepRevisions: number): SqliteStore {
+  const sql = prepareAll(db);
+  const wakeups = new Set<() => void>();
+  const meta = () => sql.meta.get() as { revision: number; compacted: number };
+  let closed = false;
+  const guarded = <T>(work: () => T): T => {
+    if (closed) throw new MeshError('STORE_CLOSED', 'the store is closed');
+    try {
+      return work();
+    } catch (error) {
+      throw storeError(error, path);
+    }
+  };
+
+  function assertRevision(wanted: number): void {
+    const { revision, compacted } = meta();
+    if (wanted > revision)
+      throw new MeshError('STORE_REVISION_FUTURE', `revision ${wanted} is yet to come; the store is at ${revision}`);
+    if (wanted < compacted)
+      throw new MeshError('STORE_COMPACTED', `the changes after revision ${wanted} are no longer all kept`);
+  }
+
+  function list(prefix: string, options: ListOptions): Page {
+    const revision = options.revision ?? meta().revision;
+    assertRevision(revision);
+    const limit = options.limit ?? -2; // with the one more that tells whether there is more: -1, SQLite's "no limit"
+    const range = { from: prefix, to: prefixEnd(prefix), after: options.after ?? '', limit: limit + 1 };
+    const rows = revision === meta().revision ? sql.list.all(range) : sql.listAt.all({ ...range, at: revision });
+    const more = limit >= 0 && rows.length > limit;
+    return { entries: (more ? rows.slice(0, limit) : rows).map(entryOf), revision, more };
+  }
+
+  function commit(writes: readonly Write[], checks: readonly Check[]): CommitResult {
+    const seen = new Set<string>();
+    for (const { key } of writes) {
+      assertKey(key);
+      if (seen.has(key)) throw new MeshError('STORE_KEY_INVALID', 'a transaction writes each key once');
+      seen.add(key);
+    }
+    db.exec('BEGIN IMMEDIATE');
+    try {
+      const result = write(writes, checks);
+      db.exec(result.ok ? 'COMMIT' : 'ROLLBACK');
+      return result;
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  function write(writes: readonly Write[], checks: readonly Check[]): CommitResult {
+    const before = new Map(writes.map(({ key }) => [key, sql.get.get({ key }) as EntryRow | undefined]));
+    for (const { key, ifRevision } of [...writes, ...checks]) {
+      const row = before.get(key) ?? (sql.get.get({ key }) as EntryRow | undefined);
+      const at = row?.revision ?? 0;
+      if (ifRevision !== undefined && at !== ifRevision) return { ok: false, key, revision: at };
+    }
+    const effective = writes.filter(({ key, value }) => value !== null || before.get(key) !== undefined);
+    const { revision: current, compacted } = meta();
+    if (effective.length === 0) return { ok: true, revision: current };
+    const revision = current + 1;
+    for (const { key, value } of effective) {
+      const old = before.get(key);
+      const created = value === null ? null : (old?.created ?? revision);
+      sql.record.run({
+        revision,
+        key,
+        value,
+        created,
+        oldValue: old?.value ?? null,
+        oldRevision: old?.revision ?? null,
+        oldCreated: old?.created ?? null,
+      });
+      if (value === null) sql.remove.run({ key });
+      else sql.put.run({ key, value, revision, created });
+    }
+    // In batches: a delete at every commit would cost more than the history itself.
+    const compact = revision - compacted > keepRevisions * 1.25 ? revision - keepRevisions : compacted;
+    if (compact !== compacted) sql.compact.run({ compact });
+    sql.setMeta.run({ revision, compact });
+    return { ok: true, revision };
+  }
+
+  /** The next changes after `from`, at most WATCH_BATCH rows but never a part of a revision. */
+  function changesAfter(prefix: string, from: number): Changes[] {
+    assertRevision(from);
+    const { revision } = meta();
+    const range = { from: prefix, to: prefixEnd(prefix), after: from };
+    const last = (sql.changeEnd.get({ ...range, limit: WATCH_BATCH - 1 }) as { revision: number } | undefined)
+      ?.revision;
+    const until = last ?? revision;
+    const grouped = new Map<number, Change[]>();
+    for (const row of sql.changes.all({ ...range, until }) as unknown as HistoryRow[]) {
+      const found = grouped.get(row.revision) ?? [];
+      grouped.set(row.revision, found);
+      found.push(changeOf(row));
+    }
+    const batches = [...grouped].map(([at, changes]) => ({ revision: at, changes }));
+    if ((batches.at(-1)?.revision ?? from) < until) batches.push({ revision: until, changes: [] });
+    return batches;
+  }
+
+  async function* watch(prefix: string, from: number, signal: AbortSignal): AsyncIterable<Changes> {
+    let cursor = from;
+    while (!signal.aborted) {
+      if (closed) throw new MeshError('STORE_CLOSED', 'the store is closed');
+      const batches = guarded(() => changesAfter(prefix, cursor));
+      if (batches.length === 0) {
+        await woken(wakeups, signal);
+        continue;
+      }
+      for (const batch of batches) {
+        if (signal.aborted) return;
+        cursor = batch.revision;
+        yield batch;
+      }
+    }
+  }
+
+  return {
+    get: async (key) => guarded(() => optionalEntry(sql.get.get({ key }) as EntryRow | undefined)),
+    list: async (prefix, options = {}) => guarded(() => list(prefix, options)),
+    count: async (prefix) => guarded(() => (sql.count.get({ from: prefix, to: prefixEnd(prefix) }) as { n: number }).n),
+    async commit(writes, checks = []) {
+      const result = guarded(() => commit(writes, checks));
+      if (result.ok) for (const wake of [...wakeups]) wake();
+      return result;
+    },
+    revision: async () => guarded(() => meta().revision),
+    watch,
+    async backup(to) {
+      if (existsSync(to)) throw new MeshError('STORE_EXISTS', `${to} exists already; nothing was changed`);
+      closeSync(openSync(to, 'wx', 0o600)); // VACUUM INTO takes an empty file and keeps its mode
+      guarded(() => db.prepare('VACUUM INTO ?').run(to));
+      syncPath(to);
+      syncPath(dirname(to));
+    },
+    async close() {
+      if (closed) return;
+      closed = true;
+      for (const wake of [...wakeups]) wake();
+      db.close();
+    },
+  };
+}
+
+type Sql = Record<
+  | 'meta'
+  | 'setMeta'
+  | 'get'
+  | 'put'
+  | 'remove'
+  | 'record'
+  | 'compact'
+  | 'count'
+  | 'list'
+  | 'listAt'
+  | 'changeEnd'
+  | 'changes',
+  StatementSync
+>;
+
+function prepareAll(db: DatabaseSync): Sql {
+  const range = 'key >= :from AND key < :to';
+  return {
+    meta: db.prepare('SELECT revision, compacted FROM meta'),
+    setMeta: db.prepare('UPDATE meta SET revision = :revision, compacted = :compact'),
+    get: db.prepare('SELECT key, value, revision, created FROM entry WHERE key = :key'),
+    put: db.prepare(
+      'INSERT INTO entry VALUES (:key, :value, :revision, :created) ON CONFLICT (key) DO UPDATE SET value = :value, revision = :revision',
+    ),
+    remove: db.prepare('DELETE FROM entry WHERE key = :key'),
+    record: db.prepare(
+      'INSERT INTO history VALUES (:revision, :key, :value, :created, :oldValue, :oldRevision, :oldCreated)',
+    ),
+    compact: db.prepare('DELETE FROM history WHERE revision <= :compact'),
+    count: db.prepare(`SELECT count(*) AS n FROM entry WHERE ${range}`),
+    list: db.prepare(
+      `SELECT key, value, revision, created FROM entry WHERE ${range} AND key > :after ORDER BY key LIMIT :limit`,
+    ),
+    listAt: db.prepare(
+      `SELECT key, value, revision, created FROM entry WHERE ${range} AND key > :after AND revision <= :at
+       UNION ALL
+       SELECT key, old_value, old_revision, old_created FROM history AS h
+        WHERE ${range} AND key > :after AND old_value IS NOT NULL
+          AND revision = (SELECT min(revision) FROM history WHERE key = h.key AND revision > :at)
+       ORDER BY key LIMIT :limit`,
+    ),
+    changeEnd: db.prepare(
+      `SELECT revision FROM history WHERE ${range} AND revision > :after ORDER BY revision LIMIT 1 OFFSET :limit`,
+    ),
+    changes: db.prepare(
+      `SELECT * FROM history WHERE ${range} AND revision > :after AND revision <= :until ORDER BY revision, key`,
+    ),
+  };
+}
+
+interface EntryRow {
+  readonly key: string;
+  readonly value: string;
+  readonly revision: number;
+  readonly created: number;
+}
+
+interface HistoryRow {
+  readonly revision: number;
+  readonly key: string;
+  readonly value: string | null;
+  readonly created: number | null;
+  readonly old_value: string | null;
+  readonly old_revision: number | null;
+  readonly old_created: number | null;
+}
+
+function entryOf(row: unknown): Entry {
+  const { key, value, revision, created } = row as EntryRow;
+  return { key, value, revision, createRevision: created };
+}
+
+function optionalEntry(row: EntryRow | undefined): Entry | undefined {
+  return row === undefined ? undefined : entryOf(row);
+}
+
+function changeOf(row: HistoryRow): Change {
+  const { key, revision } = row;
+  return {
+    key,
+    revision,
+    ...(row.value !== null && { entry: { key, value: row.value, revision, createRevision: row.created as number } }),
+    ...(row.old_value !== null && {
+      previous: {
+        key,
+        value: row.old_value,
+        revision: row.old_revision as number,
+        createRevision: row.old_created as number,
+      },
+    }),
+  };
+}
+
+/** Resolves at the next commit, close, or abort. */
+function woken(wakeups: Set<() => void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      wakeups.delete(done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    wakeups.add(done);
+    signal.addEventListener('abort', done, { once: true });
+  });
+}
+
+function syncPath(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function broken(path: string, why: string, cause?: unknown): MeshError {
+  return new MeshError(
+    'STORE_BROKEN',
+    `the store ${path} is broken (${why}): stop the controller, keep the file for study, put a backup in its place`,
+    { cause },
+  );
+}
+
+/** SQLite's result codes as ours (sqlite.org/rescode.html; the low byte is the primary code). */
+function storeError(error: unknown, path: string): unknown {
+  const errcode = (error as { errcode?: unknown }).errcode;
+  if (error instanceof MeshError || typeof errcode !== 'number') return error;
+  const why = (error as Error).message;
+  switch (errcode & 0xff) {
+    case 5: // SQLITE_BUSY
+    case 6: // SQLITE_LOCKED
+      return new MeshError('STORE_LOCKED', `another process has ${path} open`, { cause: error });
+    case 11: // SQLITE_CORRUPT
+    case 26: // SQLITE_NOTADB
+      return broken(path, why, error);
+    case 13: // SQLITE_FULL
+      return new MeshError('STORE_FULL', `the disk of ${path} is full; nothing was written`, { cause: error });
+    default:
+      return new MeshError('STORE_FAILED', `the store ${path} failed: ${why}`, { cause: error });
+  }
+}
