@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { errorLine, MeshError } from '../../api/errors.ts';
 import type { Exec } from '../host/exec.ts';
 import type { Sockets } from '../host/sockets.ts';
@@ -163,14 +163,14 @@ export async function readAll(backend: Backend, families: readonly Family[]): Pr
   );
 }
 
-/** Families asked for that the kernel has: without IPv6 there is no IPv6 traffic to capture. `any`: also where `lo` has none (clean-up). */
+/**
+ * Families asked for that this namespace has: where `lo` has no ::1, IPv6 is switched off and there is no traffic to capture. `any`: also
+ * then, as long as the kernel knows IPv6 (clean-up).
+ */
 export async function usableFamilies(families: readonly Family[], procPath = '/proc', any = false): Promise<Family[]> {
-  const has6 = await access(`${procPath}/net/if_inet6`).then(
-    () => true,
-    () => false,
-  );
-  const off = await readFile(`${procPath}/sys/net/ipv6/conf/lo/disable_ipv6`, 'utf8').catch(() => '1');
-  return families.filter((family) => family === 'v4' || (has6 && (any || off.trim() === '0')));
+  const addresses = await readFile(`${procPath}/net/if_inet6`, 'utf8').catch(() => undefined);
+  const has6 = addresses !== undefined && (any || / lo$/m.test(addresses));
+  return families.filter((family) => family === 'v4' || has6);
 }
 
 /** True when the kernel's part is what was wanted, either literally or as this iptables showed the same text when it was written. */

@@ -108,7 +108,7 @@ function renderNat(spec: RedirectSpec, family: Family): OwnedTable {
     const rule = (ports: string) =>
       `-A ${CHAINS.prerouting} -p tcp -m multiport --dports ${ports} ${redirect} ${spec.inboundPort}`;
     chains.set(CHAINS.prerouting, inbound.map(rule));
-    jumps.push(`-A PREROUTING -p tcp -m addrtype --dst-type LOCAL -j ${CHAINS.prerouting}`);
+    jumps.unshift(`-A PREROUTING -p tcp -m addrtype --dst-type LOCAL -j ${CHAINS.prerouting}`);
   }
   return { chains, jumps };
 }

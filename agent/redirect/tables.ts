@@ -21,6 +21,11 @@ export interface ReadTable extends OwnedTable {
 const OWN_CHAIN = /^MESH_(OUTPUT|PREROUTING|GUARD_OUT|GUARD_IN)$/;
 const TARGET = /(?:^| )(?:-j|-g) (\S+)(?: |$)/;
 
+/** Chain or target that a rule leads to; quoted text (a foreign rule's comment) is not looked at. */
+function targetOf(line: string): string {
+  return TARGET.exec(line.replace(/"(?:\\.|[^"\\])*"/g, '""'))?.[1] ?? '';
+}
+
 /** Reads our part of one table out of the text of iptables-save (counters and comments are skipped). Never throws. */
 export function readTable(save: string, name: TableName): ReadTable {
   const lines = tableLines(save, name);
@@ -36,7 +41,7 @@ export function readTable(save: string, name: TableName): ReadTable {
       else if (!/ ACCEPT /.test(line)) otherwiseEmpty = false; // a user chain (-) or another policy
     } else if (OWN_CHAIN.test(chain)) {
       chains.get(chain)?.push(line);
-    } else if (OWN_CHAIN.test(TARGET.exec(line)?.[1] ?? '')) {
+    } else if (OWN_CHAIN.test(targetOf(line))) {
       jumps.push(line);
       if (foreignIn.has(chain)) jumpsLead = false;
     } else if (line.startsWith('-A ')) {
@@ -97,7 +102,7 @@ export function projectSave(save: string, wanted: ReadonlyMap<TableName, OwnedTa
 }
 
 function projectTable(save: string, name: TableName, wanted: OwnedTable): string[] {
-  const isOurs = (line: string) => /^(?::|-A )MESH_/.test(line) || OWN_CHAIN.test(TARGET.exec(line)?.[1] ?? '');
+  const isOurs = (line: string) => /^(?::|-A )MESH_/.test(line) || OWN_CHAIN.test(targetOf(line));
   const foreign = (tableLines(save, name) ?? [])
     .filter((line) => !isOurs(line))
     .map((line) => line.replace(/ \[\d+:\d+\]$/, ''));

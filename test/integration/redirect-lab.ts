@@ -10,10 +10,12 @@ export interface Space {
   readonly name: string;
   readonly exec: Exec;
   readonly sockets: Sockets;
+  /** /proc of the stand-in: its `net` shows this namespace. */
+  readonly procPath: string;
   listen(uid: number, host: string, port: number, tag: string): Promise<void>;
   listenUdp(uid: number, host: string, port: number, tag: string): Promise<void>;
   /** Who answered, or the error's code. */
-  connect(uid: number, host: string, port: number): Promise<string>;
+  connect(uid: number, host: string, port: number, from?: string): Promise<string>;
   askUdp(uid: number, host: string, port: number, keep?: boolean): Promise<string>;
   closePort(port: number): Promise<void>;
   run(...args: string[]): string;
@@ -30,6 +32,7 @@ export function openSpace(label: string, backend: 'nft' | 'legacy' = 'nft'): Spa
     execFileSync('ip', ['netns', 'exec', name, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   execFileSync('ip', ['netns', 'add', name]);
   run('ip', 'link', 'set', 'lo', 'up');
+  run('sh', '-c', 'echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start'); // servers of any uid on 22, 53, 80
   const file = fileURLToPath(new URL('./redirect-standin.ts', import.meta.url));
   const child = spawn('ip', ['netns', 'exec', name, process.execPath, file], { stdio: ['pipe', 'pipe', 'inherit'] });
   const send = conversation(child);
@@ -45,6 +48,7 @@ export function openSpace(label: string, backend: 'nft' | 'legacy' = 'nft'): Spa
   return {
     name,
     exec,
+    procPath: `/proc/${child.pid}`,
     sockets: {
       listeners: async () => [...parseListeners(proc('tcp'), 'v4'), ...parseListeners(proc('tcp6'), 'v6')],
       udp: async () => [...parseListeners(proc('udp'), 'v4', '07'), ...parseListeners(proc('udp6'), 'v6', '07')],
@@ -52,7 +56,7 @@ export function openSpace(label: string, backend: 'nft' | 'legacy' = 'nft'): Spa
     },
     listen: (uid, host, port, tag) => must({ op: 'listen', uid, host, port, tag }),
     listenUdp: (uid, host, port, tag) => must({ op: 'listen-udp', uid, host, port, tag }),
-    connect: (uid, host, port) => send({ op: 'connect', uid, host, port }),
+    connect: (uid, host, port, from) => send({ op: 'connect', uid, host, port, from }),
     askUdp: (uid, host, port, keep) => send({ op: 'ask-udp', uid, host, port, keep }),
     closePort: (port) => must({ op: 'close', port }),
     run,
@@ -70,6 +74,22 @@ export function openSpace(label: string, backend: 'nft' | 'legacy' = 'nft'): Spa
       execFileSync('ip', ['netns', 'del', name]);
     },
   };
+}
+
+const PROXY_UID = 13;
+
+/** Listens where the rules lead to, as Envoy (uid 13) and the DNS sockets (root) do; answers `P15001`, `DNS15053` and so on. */
+export async function standInProxy(
+  space: Space,
+  ports: readonly number[] = [15001, 15100, 15006, 15053, 15054],
+): Promise<void> {
+  for (const port of ports) {
+    const dns = port === 15053 || port === 15054;
+    for (const host of port === 15006 ? ['0.0.0.0', '::'] : ['127.0.0.1', '::1']) {
+      await space.listen(dns ? 0 : PROXY_UID, host, port, dns ? `DNS${port}` : `P${port}`);
+      if (dns) await space.listenUdp(0, host, port, `DNS${port}`);
+    }
+  }
 }
 
 /** Joins two spaces by a veth pair: 10.9.0.N/24 and fd09::N/64, N = 1 and 2. */

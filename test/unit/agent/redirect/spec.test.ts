@@ -1,0 +1,107 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { permit } from '../../../../agent/redirect/policy.ts';
+import { MAX_SPEC_BYTES, parseSpec, specHash } from '../../../../agent/redirect/spec.ts';
+import { MeshError } from '../../../../api/errors.ts';
+import { buildPolicy, buildSpec, UID } from '../../../builders/redirect-spec.ts';
+
+const json = (part: object) => JSON.stringify({ ...buildSpec(), ...part });
+
+t.test('a spec survives the trip', async (t) => {
+  t.strictSame(parseSpec(JSON.stringify(buildSpec())), buildSpec());
+  t.equal(
+    specHash(buildSpec({ requestId: 'a' })),
+    specHash(buildSpec({ requestId: 'b' })),
+    'the request id is not content',
+  );
+  t.not(specHash(buildSpec()), specHash(buildSpec({ dns: false })));
+});
+
+t.test('strict: refused with the path', async (t) => {
+  const web = buildSpec().workloads[0]!;
+  for (const [text, path] of [
+    ['{', undefined],
+    ['[]', ''],
+    [' '.repeat(MAX_SPEC_BYTES + 1), ''],
+    [json({ version: 2 }), 'version'],
+    [json({ extra: 1 }), ''],
+    [json({ requestId: '../x' }), 'requestId'],
+    [json({ families: ['v5'] }), 'families[0]'],
+    [json({ families: ['v4', 'v4'] }), 'families'],
+    [json({ proxyUid: 0 }), 'proxyUid'],
+    [json({ inboundPort: '15006' }), 'inboundPort'],
+    [json({ inboundPorts: [{ port: 80, permissive: 0, ownerUids: [] }] }), 'inboundPorts[0].permissive'],
+    [json({ inboundPorts: [{ port: 70000, permissive: true, ownerUids: [] }] }), 'inboundPorts[0].port'],
+    [json({ workloads: [{ ...web, uid: 1.5 }] }), 'workloads[0].uid'],
+    [json({ workloads: [{ ...web, shell: 'x' }] }), 'workloads[0]'],
+    [json({ workloads: [web, web] }), 'workloads'],
+    [json({ workloads: [{ ...web, outboundPort: 22 }] }), 'workloads[0].outboundPort'],
+    [json({ excludeCidrs: ['example.com'] }), 'excludeCidrs[0]'],
+    [json({ excludeCidrs: ['10.0.0.0/33'] }), 'excludeCidrs[0]'],
+    [json({ excludeCidrs: ['10.0.0.1\n-F'] }), 'excludeCidrs[0]'],
+    [json({ excludeCidrs: ['fe80::1%eth0'] }), 'excludeCidrs[0]'],
+    [json({ vipRanges: 'x' }), 'vipRanges'],
+    [json({ excludePorts: [0] }), 'excludePorts[0]'],
+    [json({ dns: null }), 'dns'],
+  ] as const)
+    t.throws(
+      () => parseSpec(text),
+      { code: 'REDIRECT_SPEC', ...(path === undefined ? {} : { details: { path } }) },
+      text.slice(0, 60),
+    );
+});
+
+t.test('fuzz: any JSON is a spec or a REDIRECT_SPEC', async (t) => {
+  fc.assert(
+    fc.property(fc.jsonValue(), fc.constantFrom(...Object.keys(buildSpec())), (value, key) => {
+      for (const text of [JSON.stringify(value), json({ [key]: value })]) {
+        try {
+          parseSpec(text);
+        } catch (error) {
+          if (!(error instanceof MeshError) || error.code !== 'REDIRECT_SPEC') throw error;
+        }
+      }
+    }),
+    { seed: 7, numRuns: 500 },
+  );
+  t.pass();
+});
+
+t.test('policy: an agent that was taken over cannot redirect what agent.yaml does not name', async (t) => {
+  const web = buildSpec().workloads[0]!;
+  const port = buildSpec().inboundPorts[0]!;
+  const denied = [
+    { proxyUid: UID.stranger },
+    { inboundPort: 15007 },
+    { workloads: [{ ...web, uid: UID.stranger }] },
+    { workloads: [{ ...web, uid: UID.proxy }] },
+    { workloads: [{ ...web, uid: UID.agent }] },
+    { workloads: [{ ...web, outboundPort: 4444 }] },
+    { workloads: [{ ...web, dnsPort: 15090 }] },
+    { inboundPorts: [{ ...port, port: 22 }] },
+    { inboundPorts: [{ ...port, port: 15300 }] },
+    { inboundPorts: [{ ...port, port: 15150 }] },
+    { inboundPorts: [{ ...port, ownerUids: [] }] },
+    { inboundPorts: [{ ...port, ownerUids: [0] }] },
+    { inboundPorts: [{ ...port, ownerUids: [UID.web, UID.stranger] }] },
+    { loopbackAllowUids: [UID.stranger] },
+    { vipRanges: ['10.0.0.0/8'] },
+    { vipRanges: ['240.0.0.0/4'] },
+    { vipRanges: ['2001:db8::/48'] },
+    { vipRanges: ['fd00::/16'] },
+    { vipRanges: ['0.0.0.0/0'] },
+  ];
+  for (const part of denied)
+    t.throws(() => permit(buildSpec(part), buildPolicy()), { code: 'REDIRECT_DENIED' }, JSON.stringify(part));
+  t.throws(() => permit(buildSpec(), buildPolicy({ dnsEnabled: false })), { code: 'REDIRECT_DENIED' });
+});
+
+t.test("policy adds what is never captured, and agent.yaml's loopbackAllow", async (t) => {
+  const spec = permit(
+    buildSpec({ excludePorts: [5432], loopbackAllowUids: [] }),
+    buildPolicy({ excludeCidrs: ['10.0.0.0/8'] }),
+  );
+  t.strictSame(spec.excludePorts, [22, 5432, 15200, 15201, 15300]);
+  t.strictSame(spec.excludeCidrs, ['10.0.0.0/8']);
+  t.strictSame(spec.loopbackAllowUids, [UID.friend]);
+});
