@@ -2,7 +2,9 @@ import { BlockList } from 'node:net';
 import { networkInterfaces } from 'node:os';
 
 /** Addresses that never reach another host: loopback, link-local, multicast, unspecified, and the mesh's own VIP range in IPv4. */
-const NOT_GLOBAL = new BlockList();
+const NOT_GLOBAL_4 = new BlockList();
+/** A list of its own: Node compares IPv4 addresses as ::ffff:a.b.c.d, which ::/64 covers. */
+const NOT_GLOBAL_6 = new BlockList();
 for (const [net, bits] of [
   ['0.0.0.0', 8],
   ['127.0.0.0', 8],
@@ -10,17 +12,17 @@ for (const [net, bits] of [
   ['224.0.0.0', 4],
   ['240.0.0.0', 4],
 ] as const)
-  NOT_GLOBAL.addSubnet(net, bits, 'ipv4');
+  NOT_GLOBAL_4.addSubnet(net, bits, 'ipv4');
 for (const [net, bits] of [
   ['::', 64],
   ['fe80::', 10],
   ['ff00::', 8],
 ] as const)
-  NOT_GLOBAL.addSubnet(net, bits, 'ipv6');
+  NOT_GLOBAL_6.addSubnet(net, bits, 'ipv6');
 
 /** True for an address that peers may be told: unicast and not bound to this host or link. Private and ULA ranges count. */
 export function isGlobalUnicast(address: string): boolean {
-  return !NOT_GLOBAL.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
+  return address.includes(':') ? !NOT_GLOBAL_6.check(address, 'ipv6') : !NOT_GLOBAL_4.check(address, 'ipv4');
 }
 
 /**
