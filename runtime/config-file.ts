@@ -17,6 +17,10 @@ export interface ConfigReader {
   integers(key: string, options: { min: number; max: number }): number[];
   object<T>(key: string, read: (reader: ConfigReader) => T): T;
   list<T>(key: string, read: (reader: ConfigReader) => T): T[];
+  /** A mapping whose keys the reader cannot know (labels, named ports), every value a scalar; at most 100 keys. Absent: empty. */
+  scalars(key: string): Record<string, string | number | boolean>;
+  /** True when the key is in the file. */
+  has(key: string): boolean;
   /** Adds a fault of the caller's own at the key's position. */
   fault(key: string, message: string): void;
 }
@@ -115,6 +119,28 @@ function readMap<T>(map: YAMLMap | undefined, path: string, read: (reader: Confi
         fault(node, `${name(key)}[${index}]: expected a mapping`);
         return undefined;
       }),
+    scalars: (key) => {
+      const node = nodeOf(key);
+      const found: Record<string, string | number | boolean> = {};
+      if (node !== undefined && !isMap(node)) fault(node, `${name(key)}: expected a mapping`);
+      if (!isMap(node)) return found;
+      if (node.items.length > 100) fault(node, `${name(key)}: at most 100 keys`);
+      for (const item of node.items.slice(0, 100)) {
+        const value = isScalar(item.value) ? item.value.value : undefined;
+        if (
+          isScalar(item.key) &&
+          (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean')
+        )
+          found[String(item.key.value)] = value;
+        else
+          fault(
+            item.key as Node,
+            `${name(key)}.${isScalar(item.key) ? String(item.key.value) : '?'}: expected a text or a number`,
+          );
+      }
+      return found;
+    },
+    has: (key) => nodeOf(key) !== undefined,
     fault: (key, message) => fault(nodeOf(key) ?? map, `${name(key)}: ${message}`),
   };
   const value = read(reader);
