@@ -1,0 +1,275 @@
+/**
+ * The failure detector (SWIM, DESIGN 6): decides whom to probe, when a probe has failed, who is suspect, dead, alive again. In: ticks, acks,
+ * records, accusations, each with the time. Out: actions. Pure: no IO, no clock, no timers. An accusation only makes this host probe for
+ * itself; a host is dead only by this host's own failed rounds, each of direct and indirect probes.
+ */
+import type { Accusation } from '../../api/gossip/accusation.ts';
+import type { Liveness } from '../../api/gossip/host-record.ts';
+
+export type DetectorAction =
+  /** primary: the address that answered last. all: every gossip address of the host. */
+  | { readonly type: 'ping'; readonly host: string; readonly spread: 'primary' | 'all' }
+  | { readonly type: 'ping-request'; readonly host: string; readonly via: string }
+  | { readonly type: 'verdict'; readonly host: string; readonly liveness: Liveness; readonly reason: string }
+  /** Tell the others once that this host's probes of `host` fail. */
+  | { readonly type: 'accuse'; readonly host: string };
+
+export interface DetectorOptions {
+  readonly periodMs: number;
+  /** A direct ping without an answer for this long is joined by indirect ones. Widened by twice the own lag. */
+  readonly directMs: number;
+  /** A round ends after this long. Widened by three times the own lag. */
+  readonly roundMs: number;
+  /** Rounds that fail in a row until death, the first of which makes a suspect. Their length must exceed a stall worth surviving (2 s). */
+  readonly roundsToDeath: number;
+  readonly indirect: number;
+  /** After the own start, rounds of hosts that never answered do not count: they may not know this boot's probe key yet. */
+  readonly graceMs: number;
+  /** One dead host is tried this often. */
+  readonly deadPeriodMs: number;
+}
+
+export const DETECTOR_DEFAULTS: DetectorOptions = {
+  periodMs: 1000,
+  directMs: 300,
+  roundMs: 750,
+  roundsToDeath: 3,
+  indirect: 3,
+  graceMs: 5000,
+  deadPeriodMs: 2000,
+};
+
+/** In a mesh of up to this many others, two are probed a period: the first probe of a frozen host must not wait for its turn. */
+const SMALL_MESH = 20;
+/** A tick this late says that this process, not the network, was away. */
+const LAG_MS = 200;
+const ACCUSATION_MS = 30_000;
+const OPEN_ACCUSATIONS = 4;
+const ACCUSED_PROBE_JITTER_MS = 200;
+
+interface Round {
+  indirectAt: number;
+  endAt: number;
+  asked: boolean;
+}
+
+interface Member {
+  readonly host: string;
+  liveness: Liveness;
+  epoch: number;
+  counter: number;
+  round: Round | undefined;
+  failed: number;
+  probeAt: number | undefined;
+  answered: boolean;
+  accusedAt: number | undefined;
+  reason: string;
+}
+
+/** How an accusation was taken: `probe` and `known` are worth forwarding. */
+export type AccusationVerdict = 'probe' | 'known' | 'stale' | 'budget';
+
+export interface Detector {
+  /** A record of the host was taken in. A newer incarnation gives a suspect its rounds back and gets a dead one probed at once. */
+  onRecord(host: string, version: { epoch: number; counter: number }, left: boolean, now: number): void;
+  remove(host: string): void;
+  /** The host answered with its key, directly or through another. Late answers count. */
+  onAck(host: string, now: number): DetectorAction[];
+  /** A link to the host broke, or the like: probe it now. */
+  probeSoon(host: string, now: number, reason: string): void;
+  onAccusation(accusation: Accusation, now: number): AccusationVerdict;
+  tick(now: number): DetectorAction[];
+  /** When `tick` wants to be called next. */
+  nextAt(): number;
+  liveness(host: string): Liveness | undefined;
+  /** The own event-loop lag that timeouts are widened by, ms. */
+  lagMs(): number;
+}
+
+export function createDetector(
+  startedAt: number,
+  random: () => number,
+  options: DetectorOptions = DETECTOR_DEFAULTS,
+): Detector {
+  const members = new Map<string, Member>();
+  const accusations = new Map<string, { target: string; at: number }[]>(); // by accuser
+  let order: string[] = [];
+  let periodAt = startedAt;
+  let deadAt = startedAt;
+  let deadCursor = 0;
+  let lag = 0;
+
+  const startRound = (m: Member, now: number, actions: DetectorAction[]) => {
+    m.probeAt = undefined;
+    m.round = { indirectAt: now + options.directMs + 2 * lag, endAt: now + options.roundMs + 3 * lag, asked: false };
+    actions.push({ type: 'ping', host: m.host, spread: m.failed === 0 ? 'primary' : 'all' });
+  };
+  const set = (m: Member, liveness: Liveness, reason: string): DetectorAction[] => {
+    if (m.liveness === liveness) return [];
+    m.liveness = liveness;
+    return [{ type: 'verdict', host: m.host, liveness, reason }];
+  };
+  /** Direct and indirect probes of one round are unanswered. */
+  const failRound = (m: Member, now: number, actions: DetectorAction[]) => {
+    m.round = undefined;
+    if (m.liveness === 'dead') return;
+    if (!m.answered && now - startedAt < options.graceMs) return startRound(m, now, actions);
+    m.failed += 1;
+    if (m.failed >= options.roundsToDeath) {
+      actions.push(...set(m, 'dead', `${m.failed} rounds of probes failed (${m.reason})`));
+      return;
+    }
+    actions.push(...set(m, 'suspect', m.reason));
+    if (m.accusedAt === undefined || now - m.accusedAt >= ACCUSATION_MS) {
+      m.accusedAt = now;
+      actions.push({ type: 'accuse', host: m.host });
+    }
+    startRound(m, now, actions);
+  };
+  const relays = (target: string): string[] => {
+    const able = [...members.values()].filter((m) => m.host !== target && m.liveness === 'alive').map((m) => m.host);
+    return shuffle(able, random).slice(0, options.indirect);
+  };
+  /** The next hosts of the shuffled round robin: everyone is probed once before anyone is probed twice. */
+  const nextTargets = (): Member[] => {
+    const alive = [...members.values()].filter((m) => m.liveness === 'alive').length;
+    const wanted = alive <= SMALL_MESH ? Math.min(2, alive) : 1;
+    const out: Member[] = [];
+    for (let tries = 0; out.length < wanted && tries < 2 * members.size + 2; tries++) {
+      if (order.length === 0) order = shuffle([...members.keys()], random);
+      const m = members.get(order.pop() ?? '');
+      if (m?.liveness === 'alive' && m.round === undefined && !out.includes(m)) out.push(m);
+    }
+    return out;
+  };
+  /** This process was away: what looks like silence of others is its own. Every open round gets time for the answers that wait in the socket. */
+  const forgive = (late: number, now: number) => {
+    for (const { round } of members.values()) {
+      if (round === undefined) continue;
+      round.indirectAt = Math.max(round.indirectAt + late, now + options.directMs);
+      round.endAt = Math.max(round.endAt + late, now + options.roundMs);
+    }
+  };
+  const nextAt = () => {
+    let at = Math.min(periodAt, deadAt);
+    for (const { round, probeAt } of members.values()) {
+      if (round !== undefined) at = Math.min(at, round.asked ? round.endAt : round.indirectAt);
+      else if (probeAt !== undefined) at = Math.min(at, probeAt);
+    }
+    return at;
+  };
+
+  return {
+    onRecord(host, { epoch, counter }, left, now) {
+      const m = members.get(host);
+      if (m === undefined) {
+        const fresh: Member = {
+          host,
+          liveness: left ? 'left' : 'alive',
+          epoch,
+          counter,
+          round: undefined,
+          failed: 0,
+          probeAt: left ? undefined : now,
+          answered: false,
+          accusedAt: undefined,
+          reason: 'first probe',
+        };
+        members.set(host, fresh);
+        return;
+      }
+      m.epoch = epoch;
+      m.counter = counter;
+      m.failed = 0;
+      if (left) {
+        m.liveness = 'left';
+        m.round = undefined;
+        m.probeAt = undefined;
+        return;
+      }
+      if (m.liveness === 'left') {
+        m.liveness = 'alive';
+        m.answered = false;
+      }
+      if (m.liveness !== 'alive') {
+        m.round = undefined;
+        m.probeAt = now;
+        m.reason = 'a newer record of it';
+      }
+    },
+    remove(host) {
+      members.delete(host);
+      accusations.delete(host);
+    },
+    onAck(host, _now) {
+      const m = members.get(host);
+      if (m === undefined || m.liveness === 'left') return [];
+      m.round = undefined;
+      m.failed = 0;
+      m.answered = true;
+      return set(m, 'alive', 'it answered a probe');
+    },
+    probeSoon(host, now, reason) {
+      const m = members.get(host);
+      if (m === undefined || m.liveness === 'left' || m.round !== undefined) return;
+      m.probeAt = now;
+      m.reason = reason;
+    },
+    onAccusation({ accuser, target, epoch, counter }, now) {
+      const m = members.get(target);
+      if (m === undefined || m.epoch !== epoch || m.counter !== counter) return 'stale';
+      const recent = (accusations.get(accuser) ?? []).filter((a) => now - a.at < ACCUSATION_MS);
+      if (recent.length >= OPEN_ACCUSATIONS || recent.some((a) => a.target === target)) return 'budget';
+      recent.push({ target, at: now });
+      accusations.set(accuser, recent);
+      if (m.liveness !== 'alive') return 'known';
+      if (m.round === undefined) {
+        m.probeAt = Math.min(m.probeAt ?? Infinity, now + random() * ACCUSED_PROBE_JITTER_MS);
+        m.reason = `accused by ${accuser}`;
+      }
+      return 'probe';
+    },
+    tick(now) {
+      const late = now - nextAt();
+      if (late > LAG_MS) forgive(late, now);
+      lag = Math.min(1000, 0.8 * lag + 0.2 * Math.max(0, late - 20));
+      if (lag < 1) lag = 0;
+      const actions: DetectorAction[] = [];
+      for (const m of members.values()) {
+        if (m.round !== undefined && !m.round.asked && now >= m.round.indirectAt) {
+          m.round.asked = true;
+          actions.push({ type: 'ping', host: m.host, spread: 'all' });
+          for (const via of relays(m.host)) actions.push({ type: 'ping-request', host: m.host, via });
+        }
+        if (m.round?.asked === true && now >= m.round.endAt) failRound(m, now, actions);
+        if (m.round === undefined && m.probeAt !== undefined && now >= m.probeAt) startRound(m, now, actions);
+      }
+      if (now >= periodAt) {
+        periodAt = now + options.periodMs;
+        for (const m of nextTargets()) {
+          m.reason = 'its turn';
+          startRound(m, now, actions);
+        }
+      }
+      if (now >= deadAt) {
+        deadAt = now + options.deadPeriodMs;
+        const dead = [...members.values()].filter((m) => m.liveness === 'dead');
+        const next = dead[deadCursor++ % Math.max(1, dead.length)];
+        if (next !== undefined) actions.push({ type: 'ping', host: next.host, spread: 'all' });
+      }
+      return actions;
+    },
+    nextAt,
+    liveness: (host) => members.get(host)?.liveness,
+    lagMs: () => lag,
+  };
+}
+
+/** Fisher-Yates, in place; returns the list. `random` in [0,1). */
+export function shuffle<T>(list: T[], random: () => number): T[] {
+  for (let i = list.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [list[i], list[j]] = [list[j] as T, list[i] as T];
+  }
+  return list;
+}

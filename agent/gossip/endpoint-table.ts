@@ -1,0 +1,144 @@
+/**
+ * The endpoint table: one signed record a host, what the own probes say of it, which of its addresses have answered. In: verified records,
+ * verdicts of the detector, config. Out: snapshots, digests. Pure: no IO, no clock; a host leaves it only when config drops it.
+ */
+import type { EndpointSnapshot, HostEntry, Liveness } from '../../api/gossip/host-record.ts';
+import { compareRecords } from '../../api/gossip/record-codec.ts';
+import {
+  BUCKETS,
+  bucketOf,
+  DIGEST_BYTES,
+  digestBytes,
+  type Version,
+  versionHash,
+} from '../../api/gossip/sync-message.ts';
+import type { VerifiedRecord } from './trust.ts';
+
+/** new: first record of the host. newer: replaces. same, older: nothing to do. equivocation: same version, other content; the first stays. */
+export type MergeResult = 'new' | 'newer' | 'same' | 'older' | 'equivocation';
+
+export interface TableRow extends VerifiedRecord {
+  readonly liveness: Liveness;
+  readonly proven: readonly string[];
+}
+
+export interface EndpointTable {
+  merge(incoming: VerifiedRecord): MergeResult;
+  /** Puts a row back from the host's own file: `alive` with its proven addresses until probes say otherwise; a host that left stays so. */
+  restore(incoming: VerifiedRecord, proven: readonly string[]): void;
+  get(host: string): TableRow | undefined;
+  rows(): IterableIterator<TableRow>;
+  readonly size: number;
+  /** False when nothing changed, or when the host has left (only a newer record ends that). */
+  setLiveness(host: string, liveness: Liveness): boolean;
+  /** An address of the record answered a probe with the host's key. False when known or no longer claimed. */
+  prove(host: string, address: string): boolean;
+  /** Drops every row that `keep` refuses; returns the hosts dropped. */
+  retain(keep: (row: TableRow) => boolean): string[];
+  /** Changes whenever a snapshot would. */
+  readonly version: number;
+  snapshot(synced: boolean): EndpointSnapshot;
+  digest(): Uint8Array;
+  bucketDigests(): Uint8Array;
+  versions(buckets: ReadonlySet<number>): Version[];
+}
+
+export function createEndpointTable(ownHost: string): EndpointTable {
+  const rows = new Map<string, TableRow>();
+  const sums: bigint[] = Array<bigint>(BUCKETS).fill(0n);
+  const modulus = 1n << 256n;
+  let version = 0;
+  let cached: EndpointSnapshot | undefined;
+
+  const count = (row: VerifiedRecord, sign: 1n | -1n) => {
+    const bucket = bucketOf(row.record.host);
+    sums[bucket] = ((((sums[bucket] as bigint) + sign * versionHash(row.record)) % modulus) + modulus) % modulus;
+  };
+  const put = (row: TableRow) => {
+    const old = rows.get(row.record.host);
+    if (old !== undefined) count(old, -1n);
+    count(row, 1n);
+    rows.set(row.record.host, row);
+    version += 1;
+  };
+  /** The own host needs no proof of its own addresses; others keep those that the new record still claims, unless they rebooted elsewhere. */
+  const provenOf = (incoming: VerifiedRecord, old: readonly string[]): readonly string[] =>
+    incoming.record.host === ownHost
+      ? incoming.record.addresses
+      : incoming.record.addresses.filter((a) => old.includes(a));
+
+  return {
+    merge(incoming) {
+      const old = rows.get(incoming.record.host);
+      if (old !== undefined) {
+        const order = compareRecords(incoming.record, old.record);
+        if (order < 0) return 'older';
+        if (order === 0) return sameBytes(incoming.envelope.payload, old.envelope.payload) ? 'same' : 'equivocation';
+      }
+      const returning = old?.liveness === 'left' ? 'alive' : (old?.liveness ?? 'alive');
+      const liveness: Liveness = incoming.record.leaving === true ? 'left' : returning;
+      put({ ...incoming, liveness, proven: provenOf(incoming, old?.proven ?? []) });
+      return old === undefined ? 'new' : 'newer';
+    },
+    restore(incoming, proven) {
+      const liveness = incoming.record.leaving === true ? 'left' : 'alive';
+      put({ ...incoming, liveness, proven: provenOf(incoming, proven) });
+    },
+    get: (host) => rows.get(host),
+    rows: () => rows.values(),
+    get size() {
+      return rows.size;
+    },
+    setLiveness(host, liveness) {
+      const row = rows.get(host);
+      if (row === undefined || row.liveness === liveness || row.liveness === 'left') return false;
+      rows.set(host, { ...row, liveness });
+      version += 1;
+      return true;
+    },
+    prove(host, address) {
+      const row = rows.get(host);
+      if (row === undefined || row.proven.includes(address) || !row.record.addresses.includes(address)) return false;
+      rows.set(host, { ...row, proven: row.record.addresses.filter((a) => a === address || row.proven.includes(a)) });
+      version += 1;
+      return true;
+    },
+    retain(keep) {
+      const dropped: string[] = [];
+      for (const row of rows.values()) {
+        if (keep(row)) continue;
+        dropped.push(row.record.host);
+        count(row, -1n);
+        rows.delete(row.record.host);
+        version += 1;
+      }
+      return dropped;
+    },
+    get version() {
+      return version;
+    },
+    snapshot(synced) {
+      if (cached?.version === version && cached.synced === synced) return cached;
+      const hosts = new Map<string, HostEntry>();
+      for (const row of rows.values()) {
+        hosts.set(row.record.host, { record: row.record, liveness: row.liveness, provenAddresses: row.proven });
+      }
+      cached = { version, synced, hosts };
+      return cached;
+    },
+    digest: () => digestBytes(sums.reduce((a, b) => (a + b) % modulus, 0n)),
+    bucketDigests: () => Buffer.concat(sums.map(digestBytes), BUCKETS * DIGEST_BYTES),
+    versions(buckets) {
+      const out: Version[] = [];
+      for (const { record } of rows.values()) {
+        if (buckets.has(bucketOf(record.host)))
+          out.push({ host: record.host, epoch: record.epoch, counter: record.counter });
+      }
+      return out;
+    },
+  };
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}
