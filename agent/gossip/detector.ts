@@ -23,7 +23,7 @@ export interface DetectorOptions {
   /** Rounds that fail in a row until death, the first of which makes a suspect. Their length must exceed a stall worth surviving (2 s). */
   readonly roundsToDeath: number;
   readonly indirect: number;
-  /** After the own start, rounds of hosts that never answered do not count: they may not know this boot's probe key yet. */
+  /** Rounds of a host that never answered do not count for this long: it may not know this boot's probe key yet. */
   readonly graceMs: number;
   /** One dead host is tried this often. */
   readonly deadPeriodMs: number;
@@ -62,6 +62,8 @@ interface Member {
   failed: number;
   probeAt: number | undefined;
   answered: boolean;
+  /** When the host became known: until it has answered once it gets `graceMs` from here. */
+  readonly since: number;
   accusedAt: number | undefined;
   reason: string;
 }
@@ -113,7 +115,7 @@ export function createDetector(
   const failRound = (m: Member, now: number, actions: DetectorAction[]) => {
     m.round = undefined;
     if (m.liveness === 'dead') return;
-    if (!m.answered && now - startedAt < options.graceMs) return startRound(m, now, actions);
+    if (!m.answered && now - m.since < options.graceMs) return startRound(m, now, actions);
     m.failed += 1;
     if (m.failed >= options.roundsToDeath) {
       actions.push(...set(m, 'dead', `${m.failed} rounds of probes failed (${m.reason})`));
@@ -172,6 +174,7 @@ export function createDetector(
           failed: 0,
           probeAt: left ? undefined : now,
           answered: false,
+          since: now,
           accusedAt: undefined,
           reason: 'first probe',
         };

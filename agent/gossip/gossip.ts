@@ -99,6 +99,8 @@ const SYNC_SESSIONS = { perSecond: 1, burst: 10 };
 /** A flooding link is closed and left alone this long. */
 const FLOOD_HOLD_OFF_MS = 30_000;
 const LEAVE_FLUSH_MS = 300;
+/** Records of one batch that a host passes on by gossip; none before its own first comparison, when everything is news to it alone. */
+const MAX_PASSED_ON = 64;
 
 /** Composes the room. Does no IO until `start`. */
 export function createGossip(deps: GossipDeps): Gossip {
@@ -544,11 +546,14 @@ class GossipRoom implements Gossip {
       mayRead: (bytes) => this.#syncBytes.take(peer, bytes),
       take: async (envelopes) => {
         let n = 0;
+        let passOn = this.#synced ? MAX_PASSED_ON : 0;
         for (const envelope of envelopes) {
           // Verifying costs 0.3 ms a new signer: let probes and streams have their turn in between.
           if (++n % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
           const result = this.#intake.take(envelope, this.#deps.clock.now(), false);
           if (isHostile(result)) throw new MeshError('PEER_HOSTILE', `a record from ${peer}: ${result}`);
+          // News that came by comparison goes on by gossip, or it would cross one link in ten seconds.
+          if (result === 'merged' && passOn-- > 0) void this.#node.publish(TOPICS.records, envelope);
         }
       },
     };

@@ -56,6 +56,7 @@ export function createLinker(deps: LinkerDeps): Linker {
   const dialing = new Map<string, Promise<void>>();
   const syncing = new Set<string>();
   const toReach = new Set<string>();
+  const carrying = new Set<string>(); // links that were seen healthy
   let reaching = 0;
   let syncAt = 0;
   let seedAt = 0;
@@ -121,8 +122,11 @@ export function createLinker(deps: LinkerDeps): Linker {
     }
   };
   const watch = () => {
-    for (const { host, healthy, ageMs } of node.links()) {
+    for (const { host, healthy, ageMs, direction } of node.links()) {
       if (!healthy && ageMs > SETUP_MS) close(host, 'no-stream', jitter(200, 800));
+      // What was published between the first comparison and the streams is compared once more.
+      if (healthy && !carrying.has(host) && direction === 'outbound') void sync(host);
+      if (healthy) carrying.add(host);
     }
   };
   const jitter = (from: number, to: number) => from + deps.random() * (to - from);
@@ -155,7 +159,10 @@ export function createLinker(deps: LinkerDeps): Linker {
       reachNext();
     },
     onLink(host, up) {
-      if (!up) return;
+      if (!up) {
+        carrying.delete(host);
+        return;
+      }
       overlay.succeeded(host);
       // The side that dialled compares; the other would find the session open already.
       if (node.links().find((l) => l.host === host)?.direction === 'outbound') void sync(host);
