@@ -29,6 +29,8 @@ export interface Programs {
 
 /** packaging/systemd's figures. */
 const RESTART: RestartPolicy = { delayMs: 100, burst: 4, intervalMs: 30_000, preventStatus: [64, 78] };
+/** A proxy is tried longer: without it the host's workloads have no traffic at all. */
+const PROXY_RESTART: RestartPolicy = { ...RESTART, burst: 20, preventStatus: [] };
 const NODE = `${TREE}/build/node/bin/node`;
 const BASE_ENV = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
@@ -120,7 +122,7 @@ export function hostSupervisor(programs: Programs, host: PlannedHost): Superviso
     sockets,
     units: {
       agent: { ...unit(programs.agentRun(host, paths), 'agent'), fdNames: sockets.map((s) => s.name) },
-      proxy: { ...unit(proxy, 'proxy'), needs: proxy.needs },
+      proxy: { ...unit(proxy, 'proxy'), needs: proxy.needs, restart: PROXY_RESTART },
     },
     oneshot: {
       path: `${paths.runDir}/redirect/spec.json`,
