@@ -99,6 +99,15 @@ export function createEndpointTable(ownHost: string): EndpointTable {
     prove(host, address) {
       const row = rows.get(host);
       if (row === undefined || row.proven.includes(address) || !row.record.addresses.includes(address)) return false;
+      // One address, one host: whoever held it before has to answer on it again.
+      for (const [other, { record, proven }] of rows) {
+        if (other !== ownHost && proven.includes(address)) {
+          rows.set(other, {
+            ...(rows.get(other) as TableRow),
+            proven: record.addresses.filter((a) => a !== address && proven.includes(a)),
+          });
+        }
+      }
       rows.set(host, { ...row, proven: row.record.addresses.filter((a) => a === address || row.proven.includes(a)) });
       version += 1;
       return true;

@@ -3,104 +3,40 @@
  * announcements and config from peers. Must never: put a record in the table that its host did not sign or config does not grant, take a
  * host out on another's word, or need a controller.
  */
-import type { KeyObject } from 'node:crypto';
-import type { Registry } from 'prom-client';
 import { MeshError } from '../../api/errors.ts';
-import { decodeAccusation, encodeAccusation } from '../../api/gossip/accusation.ts';
+import { encodeAccusation } from '../../api/gossip/accusation.ts';
 import { formatEndpoint, type IpEndpoint, isClaimable, parseEndpoint } from '../../api/gossip/address.ts';
-import { MAX_ENVELOPE_BYTES, sealEnvelope } from '../../api/gossip/envelope.ts';
+import { sealEnvelope } from '../../api/gossip/envelope.ts';
 import type { EndpointSnapshot, Liveness } from '../../api/gossip/host-record.ts';
 import type { PeerRow } from '../../api/http/admin-api.ts';
-import type { Clock } from '../../runtime/clock.ts';
-import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
-import { createBuckets } from './budget.ts';
 import { CONFIG_PROTOCOL, type ConfigExchange, createConfigExchange } from './config-exchange.ts';
 import { createEndpointTable, type EndpointTable } from './endpoint-table.ts';
-import { createIntake, type Intake, isHostile } from './intake.ts';
+import type { AnnounceVerdict, Gossip, GossipDeps } from './gossip-api.ts';
+import { createIntake, type Intake } from './intake.ts';
 import { createLinker, type Linker, SYNC_LIMITS, SYNC_PROTOCOL } from './linker.ts';
 import { createGossipMetrics, type GossipMetrics } from './metrics.ts';
-import { createNode, type GossipNode, type TopicVerdict } from './node.ts';
+import { createNode, type GossipNode } from './node.ts';
 import { OVERLAY_DEFAULTS } from './overlay.ts';
 import { createOwnRecord, type OwnFields, type OwnRecord } from './own-record.ts';
+import { peerRows } from './peer-rows.ts';
 import { createProber, type Prober } from './prober.ts';
 import { gossipEndpoints } from './probes.ts';
-import { answerSync, type SyncSource } from './sync.ts';
+import type { Channel } from './sync.ts';
+import { createSyncService, type SyncService } from './sync-service.ts';
 import { createCounterFile, createTableFile, type TableFile } from './table-file.ts';
 import { leafOf } from './tls-link.ts';
-import { createTrust, type Grants, type Signer, type Trust, type VerifiedRecord } from './trust.ts';
+import { createTopicJudge, MAX_ANNOUNCE_BYTES, TOPICS, type TopicJudge } from './topics.ts';
+import { createTrust, type Signer, type Trust, type VerifiedRecord } from './trust.ts';
 
-export interface GossipDeps {
-  readonly host: string;
-  readonly trustDomain: string;
-  /** The host SVID, leaf first. Asked at each handshake and signature: it is renewed while the agent runs. Its key stays the same. */
-  identity(): { readonly chainPem: string; readonly privateKey: KeyObject };
-  /** From verified config; ask again after `onConfigChanged`. */
-  grants(): Grants;
-  /** Textual addresses to listen on, TCP and UDP, e.g. `0.0.0.0` and `::`. At least one. */
-  readonly listenAddresses: readonly string[];
-  /** Gossip's port, TCP and UDP (15300). */
-  readonly port: number;
-  /** Addresses that peers are told to dial and probe, without port; at most 8. */
-  readonly advertiseAddresses: readonly string[];
-  /** `IP:PORT` of peers whose host id is not known, from the join answer: dialled while there is no link. */
-  seeds?(): readonly string[];
-  /** False for addresses that no host may claim: VIPs and the like. Default: loopback, link-local, multicast and unspecified are refused. */
-  addressAllowed?(address: string): boolean;
-  readonly tablePath: string;
-  readonly counterPath: string;
-  readonly clock: Clock;
-  /** In [0,1). */
-  readonly random: () => number;
-  readonly log: Logger;
-  readonly registry: Registry;
-}
-
-/** `accept`: new and verified, forward it. `ignore`: known or older. `reject`: not signed by the mesh; the link that brought it is closed. */
-export type AnnounceVerdict = 'accept' | 'ignore' | 'reject';
-
-export interface Gossip extends Part {
-  /** Signs and publishes the own record if anything in it changed. Resolves when it is in the own table and handed to the links. */
-  publishOwn(fields: OwnFields): Promise<void>;
-  /** Tells all that this host leaves: they take it out of load balancing at once. Call before an orderly stop for good. */
-  leave(): Promise<void>;
-  snapshot(): EndpointSnapshot;
-  /** Called after the snapshot changed, at most once in 10 ms. */
-  onChange(listener: () => void): void;
-  /** All hosts known but this one, by host id. */
-  peers(): PeerRow[];
-  /** Verified config changed (grants, revocations, intermediates). */
-  onConfigChanged(): void;
-  /** The host SVID was renewed: the record is signed anew. */
-  onIdentityChanged(): void;
-  /** Publishes a signed TUF timestamp, opaque here; at most 2 KiB. Throws ANNOUNCE_TOO_LARGE. */
-  announce(timestamp: Uint8Array): Promise<void>;
-  /** The one judge of announcements; it must verify before it accepts. Without one they are ignored. */
-  onAnnounce(judge: (timestamp: Uint8Array, from: string) => AnnounceVerdict): void;
-  /** Asks a peer (linked or not) for config. Request at most 64 KiB, answer at most 16 MiB. Throws NOT_LINKED, FETCH_REFUSED, timeouts. */
-  fetchConfig(peer: string, request: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
-  /** What answers peers' requests for config; a rejection is told to the peer as a refusal without its text. */
-  serveConfig(answer: (request: Uint8Array, peer: string) => Promise<Uint8Array>): void;
-}
-
-const TOPICS = { records: 'hostmesh/records/1', health: 'hostmesh/health/1', config: 'hostmesh/config/1' } as const;
-const MAX_ANNOUNCE_BYTES = 2048;
 const TICK_MS = 1000;
 const SWEEP_MS = 60_000;
 const SYNCED_AFTER_MS = 30_000;
 const COALESCE_MS = 10;
 const REFUTE_EVERY_MS = 30_000;
-/** Before verification, by link: all hosts publishing at once must fit the burst. */
-const LINK_MESSAGES = { perSecond: 400, burst: 3000 };
-const LINK_BYTES = { perSecond: 1024 * 1024, burst: 8 * 1024 * 1024 };
-/** What a peer may read by anti-entropy. */
-const SYNC_BYTES = { perSecond: 128 * 1024, burst: 4 * 1024 * 1024 };
-const SYNC_SESSIONS = { perSecond: 1, burst: 10 };
-/** A flooding link is closed and left alone this long. */
-const FLOOD_HOLD_OFF_MS = 30_000;
+/** A link closed for what it delivered is left alone this long. */
+const HOLD_OFF_MS = 30_000;
 const LEAVE_FLUSH_MS = 300;
-/** Records of one batch that a host passes on by gossip; none before its own first comparison, when everything is news to it alone. */
-const MAX_PASSED_ON = 64;
 
 /** Composes the room. Does no IO until `start`. */
 export function createGossip(deps: GossipDeps): Gossip {
@@ -123,11 +59,8 @@ class GossipRoom implements Gossip {
   readonly #config: ConfigExchange;
   readonly #listen: readonly IpEndpoint[];
   readonly #listeners: (() => void)[] = [];
-  readonly #linkMessages;
-  readonly #linkBytes;
-  readonly #syncBytes;
-  readonly #syncSessions;
-  #judge: ((timestamp: Uint8Array, from: string) => AnnounceVerdict) | undefined;
+  readonly #topics: TopicJudge;
+  readonly #sync: SyncService;
   #signal: AbortSignal | undefined;
   #synced = false;
   #startedAt = 0;
@@ -139,7 +72,7 @@ class GossipRoom implements Gossip {
 
   constructor(deps: GossipDeps) {
     this.#deps = deps;
-    const { clock, log, random, host } = deps;
+    const { clock, log, host } = deps;
     this.#log = log;
     this.#metrics = createGossipMetrics(deps.registry);
     const allowed = deps.addressAllowed;
@@ -147,83 +80,15 @@ class GossipRoom implements Gossip {
     this.#trust = createTrust({ trustDomain: deps.trustDomain, grants: deps.grants(), addressAllowed });
     this.#table = createEndpointTable(host);
     this.#listen = deps.listenAddresses.map((address) => ({ address, port: deps.port }));
-    this.#linkMessages = createBuckets(LINK_MESSAGES, clock.monotonic);
-    this.#linkBytes = createBuckets(LINK_BYTES, clock.monotonic);
-    this.#syncBytes = createBuckets(SYNC_BYTES, clock.monotonic);
-    this.#syncSessions = createBuckets(SYNC_SESSIONS, clock.monotonic);
     this.#file = createTableFile(deps.tablePath, () => this.#storedRows(), { clock, log });
-    this.#intake = createIntake({
-      ownHost: host,
-      trust: this.#trust,
-      table: this.#table,
-      monotonic: clock.monotonic,
-      onMerged: (verified) => this.#onMerged(verified),
-      onOwn: (verified) => this.#onOwnSeen(verified),
-      count: (result) => this.#metrics.record(result),
-    });
-    this.#prober = createProber({
-      host,
-      listen: this.#listen,
-      table: this.#table,
-      onVerdict: (peer, liveness, reason) => this.#onVerdict(peer, liveness, reason),
-      onProven: () => {
-        this.#file.touch();
-        this.#changed();
-      },
-      accuse: (target) => void this.#accuse(target),
-      onDrop: (reason) => this.#metrics.probeDropped(reason),
-      onBytes: (direction, bytes) => this.#metrics.probeBytes(direction, bytes),
-      clock,
-      random,
-      log,
-    });
-    this.#own = createOwnRecord({
-      host,
-      probeKey: this.#prober.probeKey,
-      gossipAddresses: deps.advertiseAddresses.map((address) => formatEndpoint({ address, port: deps.port })),
-      identity: () => deps.identity(),
-      grant: () => this.#trust.grants().hosts.get(host),
-      counter: createCounterFile(deps.counterPath, log),
-      publish: (verified) => this.#publishRecord(verified),
-      log,
-    });
     this.#config = createConfigExchange(clock.monotonic);
-    this.#node = createNode({
-      host,
-      trustDomain: deps.trustDomain,
-      listen: this.#listen,
-      identity: () => deps.identity(),
-      admit: (leaf) => this.#admit(leaf),
-      topics: Object.values(TOPICS),
-      validate: (topic, data, from) => this.#validate(topic, data, from),
-      protocols: new Map([
-        [SYNC_PROTOCOL, { ...SYNC_LIMITS, answer: (peer, channel) => this.#answerSync(peer, channel) }],
-        [CONFIG_PROTOCOL, this.#config.handler],
-      ]),
-      full: () => this.#node.links().length >= OVERLAY_DEFAULTS.refuseLinks,
-      onLink: (peer, up) => this.#onLink(peer, up),
-      onCrossed: (peer) => this.#linker.onCrossed(peer),
-      onRefused: (error) => {
-        const code = error instanceof MeshError ? error.code : 'TLS';
-        this.#metrics.refused(code);
-        log.debug('gossip handshake refused', { code, error });
-      },
-      monotonic: clock.monotonic,
-      log,
-    });
-    this.#linker = createLinker({
-      host,
-      node: this.#node,
-      candidates: () => this.#members().map((peer) => ({ host: peer, alive: this.#prober.liveness(peer) === 'alive' })),
-      endpoints: (peer) => this.#endpoints(peer),
-      dialSeeds: (signal) => this.#dialSeeds(signal),
-      syncSource: (peer) => this.#syncSource(peer),
-      onSynced: (result, records) => this.#onSynced(result, records),
-      onClosed: (reason) => this.#metrics.linkClosed(reason),
-      clock,
-      random,
-      log,
-    });
+    this.#intake = this.#makeIntake();
+    this.#sync = this.#makeSync();
+    this.#prober = this.#makeProber();
+    this.#own = this.#makeOwn();
+    this.#topics = this.#makeTopics();
+    this.#node = this.#makeNode();
+    this.#linker = this.#makeLinker();
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -271,26 +136,7 @@ class GossipRoom implements Gossip {
   }
 
   peers(): PeerRow[] {
-    const linked = new Set(this.#node.links().map((l) => l.host));
-    const now = this.#deps.clock.monotonic();
-    const rows: PeerRow[] = [];
-    for (const { record, liveness } of this.#table.rows()) {
-      if (record.host === this.#deps.host) continue;
-      const answer = this.#prober.lastAnswer(record.host);
-      rows.push({
-        host: record.host,
-        state: liveness,
-        epoch: record.epoch,
-        counter: record.counter,
-        addresses: record.addresses,
-        workloads: record.workloads.map((w) => `${w.group} ${w.health}`),
-        linked: linked.has(record.host),
-        ...(answer === undefined
-          ? {}
-          : { rttMs: Math.round(answer.rttMs * 100) / 100, lastSeenSecondsAgo: Math.round((now - answer.at) / 1000) }),
-      });
-    }
-    return rows.sort((a, b) => (a.host < b.host ? -1 : 1));
+    return peerRows(this.#deps.host, this.#table, this.#prober, this.#node.links(), this.#deps.clock.monotonic());
   }
 
   onConfigChanged(): void {
@@ -314,11 +160,11 @@ class GossipRoom implements Gossip {
         `an announcement has at most ${MAX_ANNOUNCE_BYTES} bytes, not ${timestamp.length}`,
       );
     }
-    await this.#node.publish(TOPICS.config, timestamp);
+    await this.#publish(TOPICS.config, timestamp);
   }
 
   onAnnounce(judge: (timestamp: Uint8Array, from: string) => AnnounceVerdict): void {
-    this.#judge = judge;
+    this.#topics.setAnnounceJudge(judge);
   }
 
   async fetchConfig(peer: string, request: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
@@ -330,6 +176,126 @@ class GossipRoom implements Gossip {
 
   serveConfig(answer: (request: Uint8Array, peer: string) => Promise<Uint8Array>): void {
     this.#config.serve(answer);
+  }
+
+  #makeIntake(): Intake {
+    const { clock, host } = this.#deps;
+    return createIntake({
+      ownHost: host,
+      trust: this.#trust,
+      table: this.#table,
+      monotonic: clock.monotonic,
+      onMerged: (verified) => this.#onMerged(verified),
+      onOwn: (verified) => this.#onOwnSeen(verified),
+      count: (result) => this.#metrics.record(result),
+    });
+  }
+
+  #makeSync(): SyncService {
+    const { clock } = this.#deps;
+    return createSyncService({
+      table: this.#table,
+      intake: this.#intake,
+      synced: () => this.#synced,
+      passOn: (envelope) => void this.#publish(TOPICS.records, envelope),
+      onHostile: (peer) => this.#linker.close(peer, 'hostile', HOLD_OFF_MS),
+      clock,
+    });
+  }
+
+  #makeProber(): Prober {
+    const { clock, log, random, host } = this.#deps;
+    return createProber({
+      host,
+      listen: this.#listen,
+      table: this.#table,
+      onVerdict: (peer, liveness, reason) => this.#onVerdict(peer, liveness, reason),
+      onProven: () => {
+        this.#file.touch();
+        this.#changed();
+      },
+      accuse: (target) => void this.#accuse(target),
+      onDrop: (reason) => this.#metrics.probeDropped(reason),
+      onBytes: (direction, bytes) => this.#metrics.probeBytes(direction, bytes),
+      clock,
+      random,
+      log,
+    });
+  }
+
+  #makeOwn(): OwnRecord {
+    const { log, host } = this.#deps;
+    return createOwnRecord({
+      host,
+      probeKey: this.#prober.probeKey,
+      gossipAddresses: this.#deps.advertiseAddresses.map((address) =>
+        formatEndpoint({ address, port: this.#deps.port }),
+      ),
+      identity: () => this.#deps.identity(),
+      grant: () => this.#trust.grants().hosts.get(host),
+      counter: createCounterFile(this.#deps.counterPath, log),
+      publish: (verified) => this.#publishRecord(verified),
+      log,
+    });
+  }
+
+  #makeTopics(): TopicJudge {
+    const { clock, log, host } = this.#deps;
+    return createTopicJudge({
+      host,
+      trust: this.#trust,
+      intake: this.#intake,
+      closeLink: (peer, reason) => this.#linker.close(peer, reason, HOLD_OFF_MS),
+      onAccusation: (accusation) => this.#prober.onAccusation(accusation),
+      onAccusedSelf: (accuser, counter) => this.#refute(accuser, counter),
+      clock,
+      log,
+      metrics: this.#metrics,
+    });
+  }
+
+  #makeNode(): GossipNode {
+    const { clock, log, host } = this.#deps;
+    return createNode({
+      host,
+      trustDomain: this.#deps.trustDomain,
+      listen: this.#listen,
+      identity: () => this.#deps.identity(),
+      admit: (leaf) => this.#admit(leaf),
+      topics: Object.values(TOPICS),
+      validate: (topic, data, from) => this.#topics.validate(topic, data, from),
+      protocols: new Map([
+        [SYNC_PROTOCOL, { ...SYNC_LIMITS, answer: (peer, channel) => this.#answerSync(peer, channel) }],
+        [CONFIG_PROTOCOL, this.#config.handler],
+      ]),
+      full: () => this.#node.links().length >= OVERLAY_DEFAULTS.refuseLinks,
+      onLink: (peer, up) => this.#onLink(peer, up),
+      onCrossed: (peer) => this.#linker.onCrossed(peer),
+      onRefused: (error) => {
+        const code = error instanceof MeshError ? error.code : 'TLS';
+        this.#metrics.refused(code);
+        log.debug('gossip handshake refused', { code, error });
+      },
+      monotonic: clock.monotonic,
+      log,
+    });
+  }
+
+  #makeLinker(): Linker {
+    const { clock, log, random, host } = this.#deps;
+    return createLinker({
+      host,
+      node: this.#node,
+      candidates: () => this.#members().map((peer) => ({ host: peer, alive: this.#prober.liveness(peer) === 'alive' })),
+      endpoints: (peer) => this.#endpoints(peer),
+      dialSeeds: (signal) => this.#dialSeeds(signal),
+      syncSource: (peer) => this.#sync.source(peer),
+      onSynced: (result, records) => this.#onSynced(result, records),
+      onClosed: (reason) => this.#metrics.linkClosed(reason),
+      clock,
+      random,
+      log,
+    });
   }
 
   /** Once a second: links, proofs, and what has to be looked at now and then. */
@@ -383,7 +349,7 @@ class GossipRoom implements Gossip {
   #checkLink(host: string, leaf: Uint8Array): void {
     const signer = this.#trust.signer(leaf, this.#deps.clock.now());
     if (typeof signer === 'string' || !this.#trust.isMember(host))
-      this.#linker.close(host, 'not-admitted', FLOOD_HOLD_OFF_MS);
+      this.#linker.close(host, 'not-admitted', HOLD_OFF_MS);
   }
 
   #admit(leaf: Uint8Array): Signer {
@@ -420,68 +386,13 @@ class GossipRoom implements Gossip {
     }
   }
 
-  #validate(topic: string, data: Uint8Array, from: string): TopicVerdict {
-    if (!this.#linkMessages.take(from, 1) || !this.#linkBytes.take(from, data.length)) {
-      this.#metrics.record('link-budget');
-      this.#linker.close(from, 'flood', FLOOD_HOLD_OFF_MS);
-      return 'reject';
-    }
-    if (topic === TOPICS.records) return this.#onRecord(data, from);
-    if (topic === TOPICS.health) return this.#onAccusation(data, from);
-    if (data.length > MAX_ANNOUNCE_BYTES) return this.#hostile(from, 'oversize');
-    const verdict = this.#judge?.(data, from) ?? 'ignore';
-    return verdict === 'reject' ? this.#hostile(from, 'forged-announcement') : verdict;
-  }
-
-  #hostile(from: string, reason: string): 'reject' {
-    this.#log.warn('a link delivered what no member forwards', { host: from, reason });
-    this.#linker.close(from, 'hostile', FLOOD_HOLD_OFF_MS);
-    return 'reject';
-  }
-
-  #onRecord(data: Uint8Array, from: string): TopicVerdict {
-    if (data.length > MAX_ENVELOPE_BYTES) {
-      this.#metrics.record('oversize');
-      return this.#hostile(from, 'oversize');
-    }
-    const result = this.#intake.take(data, this.#deps.clock.now(), true);
-    if (isHostile(result)) return this.#hostile(from, result);
-    return result === 'merged' ? 'accept' : 'ignore';
-  }
-
-  #onAccusation(data: Uint8Array, from: string): TopicVerdict {
-    const opened = this.#trust.open(data, 'accusation', this.#deps.clock.now());
-    if (typeof opened === 'string') {
-      this.#metrics.accusation(opened);
-      return isHostile(opened) ? this.#hostile(from, opened) : 'ignore';
-    }
-    try {
-      const accusation = decodeAccusation(opened.envelope.payload);
-      if (accusation.accuser !== opened.signer.host || !this.#trust.isMember(accusation.accuser)) {
-        this.#metrics.accusation('signer');
-        return 'ignore';
-      }
-      if (accusation.target === this.#deps.host) return this.#refute(accusation.accuser, accusation.counter);
-      const verdict = this.#prober.onAccusation(accusation);
-      this.#metrics.accusation(verdict);
-      if (verdict === 'probe') this.#log.debug('accusation', { accuser: accusation.accuser, host: accusation.target });
-      return verdict === 'probe' || verdict === 'known' ? 'accept' : 'ignore';
-    } catch {
-      this.#metrics.accusation('content');
-      return 'ignore';
-    }
-  }
-
   /** SWIM's refutation: a higher incarnation. At most once in 30 s, so that a liar does not make this host a publisher. */
-  #refute(accuser: string, counter: number): TopicVerdict {
+  #refute(accuser: string, counter: number): void {
     const now = this.#deps.clock.monotonic();
-    this.#metrics.accusation('of-self');
-    if (now - this.#refutedAt >= REFUTE_EVERY_MS && counter === this.#own.current()?.counter) {
-      this.#refutedAt = now;
-      this.#log.info('accused of being dead; refuting', { accuser });
-      void this.#own.renew(counter);
-    }
-    return 'accept';
+    if (now - this.#refutedAt < REFUTE_EVERY_MS || counter !== this.#own.current()?.counter) return;
+    this.#refutedAt = now;
+    this.#log.info('accused of being dead; refuting', { accuser });
+    void this.#own.renew(counter);
   }
 
   async #accuse(target: string): Promise<void> {
@@ -490,11 +401,16 @@ class GossipRoom implements Gossip {
     const { chainPem, privateKey } = this.#deps.identity();
     const { epoch, counter } = row.record;
     const payload = encodeAccusation({ accuser: this.#deps.host, target, epoch, counter });
-    await this.#node
-      .publish(TOPICS.health, sealEnvelope('accusation', payload, privateKey, leafOf(chainPem)).bytes)
-      .catch((error: unknown) => {
-        this.#log.debug('accusation not published', { host: target, error });
-      });
+    await this.#publish(TOPICS.health, sealEnvelope('accusation', payload, privateKey, leafOf(chainPem)).bytes);
+  }
+
+  /** Never rejects: what did not go out by gossip goes by comparison of tables. */
+  async #publish(topic: string, data: Uint8Array): Promise<void> {
+    try {
+      await this.#node.publish(topic, data);
+    } catch (error) {
+      this.#log.debug('not published', { topic, error });
+    }
   }
 
   async #publishRecord(verified: VerifiedRecord): Promise<void> {
@@ -502,7 +418,7 @@ class GossipRoom implements Gossip {
     this.#metrics.published();
     this.#file.touch();
     this.#changed();
-    await this.#node.publish(TOPICS.records, verified.envelope.bytes);
+    await this.#publish(TOPICS.records, verified.envelope.bytes);
   }
 
   #onMerged({ record }: VerifiedRecord): void {
@@ -537,39 +453,9 @@ class GossipRoom implements Gossip {
     if (!up && this.#signal !== undefined) this.#prober.probeSoon(host, 'its link went down');
   }
 
-  #syncSource(peer: string): SyncSource {
-    return {
-      digest: () => this.#table.digest(),
-      bucketDigests: () => this.#table.bucketDigests(),
-      versions: (buckets) => this.#table.versions(buckets),
-      envelope: (host) => this.#table.get(host)?.envelope.bytes,
-      mayRead: (bytes) => this.#syncBytes.take(peer, bytes),
-      take: async (envelopes) => {
-        let n = 0;
-        let passOn = this.#synced ? MAX_PASSED_ON : 0;
-        for (const envelope of envelopes) {
-          // Verifying costs 0.3 ms a new signer: let probes and streams have their turn in between.
-          if (++n % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
-          const result = this.#intake.take(envelope, this.#deps.clock.now(), false);
-          if (isHostile(result)) throw new MeshError('PEER_HOSTILE', `a record from ${peer}: ${result}`);
-          // News that came by comparison goes on by gossip, or it would cross one link in ten seconds.
-          if (result === 'merged' && passOn-- > 0) void this.#node.publish(TOPICS.records, envelope);
-        }
-      },
-    };
-  }
-
-  async #answerSync(peer: string, channel: Parameters<typeof answerSync>[0]): Promise<void> {
-    if (!this.#syncSessions.take(peer, 1)) throw new MeshError('SYNC_BUSY', 'too many sessions');
-    try {
-      const result = await answerSync(channel, this.#syncSource(peer));
-      this.#onSynced(result.equal ? 'equal' : 'repaired', result.received);
-    } catch (error) {
-      if (error instanceof MeshError && (error.code === 'PEER_HOSTILE' || error.code === 'SYNC_INVALID')) {
-        this.#linker.close(peer, 'hostile', FLOOD_HOLD_OFF_MS);
-      }
-      throw error;
-    }
+  async #answerSync(peer: string, channel: Channel): Promise<void> {
+    const { equal, received } = await this.#sync.answer(peer, channel);
+    this.#onSynced(equal ? 'equal' : 'repaired', received);
   }
 
   #onSynced(result: 'equal' | 'repaired' | 'failed', records: number): void {

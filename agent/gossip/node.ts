@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { type GossipSub, gossipsub, StrictNoSign, TopicValidatorResult } from '@chainsafe/libp2p-gossipsub';
 import { yamux } from '@chainsafe/libp2p-yamux';
 import { identify } from '@libp2p/identify';
-import type { Connection, MessageStream, Stream } from '@libp2p/interface';
+import type { Connection, Stream } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import { lpStream } from '@libp2p/utils';
 import { multiaddr } from '@multiformats/multiaddr';
@@ -17,7 +17,6 @@ import type { Logger } from '../../runtime/log.ts';
 import { createPeerNames } from './peer-name.ts';
 import type { Channel } from './sync.ts';
 import { createTlsLink, type TlsLinkDeps } from './tls-link.ts';
-import type { Signer } from './trust.ts';
 
 export interface ProtocolHandler extends StreamLimits {
   answer(host: string, channel: Channel): Promise<void>;
@@ -86,7 +85,6 @@ export function createNode(deps: NodeDeps): GossipNode {
   const names = createPeerNames(deps.trustDomain);
   const hosts = new Map<string, string>(); // peer id -> host id, of open links
   const peers = new Map<string, { leaf: Uint8Array; openedAt: number }>(); // by host
-  const seen = new WeakMap<MessageStream, { peer: Signer; leaf: Uint8Array }>();
   const leaves = new Map<string, Uint8Array>(); // by host, from the last handshake
   let libp2p: Libp2p<{ pubsub: GossipSub }> | undefined;
   let closing = false;
@@ -99,10 +97,7 @@ export function createNode(deps: NodeDeps): GossipNode {
       return peer;
     },
     peerIdOf: names.peerIdOf,
-    onPeer(raw, peer, leaf) {
-      seen.set(raw, { peer, leaf });
-      leaves.set(peer.host, leaf);
-    },
+    onPeer: (peer, leaf) => void leaves.set(peer.host, leaf),
     onRefused: deps.onRefused,
   });
   const connectionsOf = (host: string): Connection[] =>
@@ -173,7 +168,7 @@ export function createNode(deps: NodeDeps): GossipNode {
         connectionManager: {
           maxConnections: 256,
           // A mass restart dials in from behind one address; the default of 5 a second resets the sixth.
-          inboundConnectionThreshold: 1000,
+          inboundConnectionThreshold: 200,
           maxIncomingPendingConnections: 64,
           maxParallelDials: 16,
           dialTimeout: DIAL_MS,

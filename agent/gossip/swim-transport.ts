@@ -124,8 +124,7 @@ export function createSwimTransport(deps: SwimTransportDeps): SwimTransport {
         peers.delete(host);
       }
       if (probeKey === undefined || host === deps.host) return;
-      const tag = directionTag(probeKey, own.probeKey);
-      if (byTag.has(tag)) return; // another host's key, copied: the first keeps it
+      const tag = directionTag({ host, probeKey }, own);
       const peer: Peer = { host, probeKey, tag, keys: undefined, sequence: 0, window: createReplayWindow() };
       peers.set(host, peer);
       byTag.set(tag, peer);

@@ -95,6 +95,7 @@ const BLOCK = 64;
 export function createCounterFile(path: string, log: Logger): CounterFile {
   let last: number | undefined;
   let reserved = 0;
+  let floor = 0;
   return {
     async next() {
       if (last === undefined) {
@@ -105,7 +106,7 @@ export function createCounterFile(path: string, log: Logger): CounterFile {
         }
         reserved = last;
       }
-      last += 1;
+      last = Math.max(last, floor) + 1;
       if (last > reserved) {
         reserved = last + BLOCK;
         try {
@@ -117,7 +118,7 @@ export function createCounterFile(path: string, log: Logger): CounterFile {
       return last;
     },
     raise(seen) {
-      last = Math.max(last ?? 0, seen);
+      floor = Math.max(floor, seen);
     },
   };
 }

@@ -25,7 +25,7 @@ export interface TlsLinkDeps {
   /** Judges the peer's leaf (DER): its host, or an error that says why it is refused. */
   admit(leaf: Uint8Array): Signer;
   peerIdOf(host: string): PeerId;
-  onPeer(connection: MessageStream, peer: Signer, leaf: Uint8Array): void;
+  onPeer(peer: Signer, leaf: Uint8Array): void;
   onRefused(error: unknown): void;
 }
 
@@ -84,7 +84,7 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
         throw new MeshError('LINK_WRONG_PEER', `dialled another host and met ${peer.host}`);
       }
       const connection = new TlsStream(socket, { log: raw.log.newScope('tls'), direction: raw.direction });
-      deps.onPeer(raw, peer, leaf);
+      deps.onPeer(peer, leaf);
       return { connection, remotePeer };
     } catch (error) {
       socket.destroy();
