@@ -68,7 +68,17 @@ export function createDns(deps: DnsDeps): Dns {
   const metrics = createDnsMetrics(deps.registry, forwarder.inFlight);
   const count = (outcome: Outcome) => metrics.queries.inc({ outcome });
 
+  /** A fault of ours in one query must not end the process: systemd would restart it into the same query. */
   const handle = async (raw: Buffer, namespace: string, protocol: 'udp' | 'tcp', reply: Reply) => {
+    try {
+      await answerOrForward(raw, namespace, protocol, reply);
+    } catch (error) {
+      count('failed');
+      log.error('query could not be handled', { error });
+    }
+  };
+
+  const answerOrForward = async (raw: Buffer, namespace: string, protocol: 'udp' | 'tcp', reply: Reply) => {
     const parsed = parseQuery(raw);
     if (parsed === 'drop' || 'error' in parsed) {
       count('malformed');

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { readFileSync, statSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import type { Exec } from '../../agent/host/exec.ts';
 import { type ApplyDeps, applyRedirect, cleanRedirect } from '../../agent/redirect/apply.ts';
@@ -6,6 +8,7 @@ import { renderRules } from '../../agent/redirect/rules.ts';
 import type { RedirectSpec } from '../../agent/redirect/spec.ts';
 import { ownedText, readTable, TABLES } from '../../agent/redirect/tables.ts';
 import { buildPolicy, buildSpec, UID } from '../builders/redirect-spec.ts';
+import { until } from '../fakes/until.ts';
 import { join, openSpace, type Space, standInProxy } from './redirect-lab.ts';
 
 const FOREIGN = [
@@ -254,6 +257,23 @@ t.test('a client with one lasting UDP socket is captured at once and let go at o
   t.equal(await host.askUdp(UID.web, '10.9.0.2', 53, true), 'DNS15053');
   t.strictSame((await cleanRedirect(deps)).warnings, []);
   t.equal(await host.askUdp(UID.web, '10.9.0.2', 53, true), 'UPSTREAM');
+});
+
+t.test('legacy: the lock of another iptables is waited for, then its holder is named', async (t) => {
+  const { host, deps } = await openHost(t, 'lock', 'legacy');
+  host.run('iptables-legacy', '-L', '-n'); // makes the lock file
+  const holder = spawn('flock', ['/run/xtables.lock', 'sleep', '60'], { stdio: 'ignore' });
+  t.teardown(() => holder.kill());
+  await until(() => {
+    const lock = statSync('/run/xtables.lock').ino;
+    return readFileSync('/proc/locks', 'utf8').includes(`:${lock} `);
+  }, 'the lock to be held');
+  const since = performance.now();
+  await t.rejects(applyRedirect(deps, spec, options), {
+    code: 'REDIRECT_LOCKED',
+    message: /held by (flock|sleep) \(pid \d+\)/,
+  });
+  t.ok(performance.now() - since > 4000, 'it was waited for');
 });
 
 t.test('rules that someone else damaged are mended', async (t) => {
