@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { test } from 'tap';
 import { planLab } from '../../../../scripts/lib/lab/plan.ts';
 import { dnsSockets } from '../../../../scripts/lib/lab/programs.ts';
@@ -103,5 +104,15 @@ const refused: readonly (readonly [string, string, RegExp])[] = [
 test('what a topology may not say is refused with its place', (t) => {
   for (const [name, text, expected] of refused)
     t.throws(() => parseTopology(text, 'x.yaml'), { code: 'CONFIG_INVALID', message: expected }, name);
+  t.end();
+});
+
+test('the documented example is a topology', (t) => {
+  const file = 'docs/examples/lab.yaml';
+  const plan = planLab(parseTopology(readFileSync(file, 'utf8'), file));
+  t.strictSame(
+    plan.groups.map((g) => `${g.metadata.namespace}/${g.metadata.name}`),
+    ['default/client', 'default/reviews-b', 'default/reviews-c', 'default/ratings'],
+  );
   t.end();
 });
