@@ -25,6 +25,7 @@ export function parseEndpoint(text: string): IpEndpoint | undefined {
   const address = match?.[1] ?? match?.[2];
   const port = Number(match?.[3]);
   if (address === undefined || canonicalIp(address) !== address || String(port) !== match?.[3]) return undefined;
+  if (match?.[1]?.includes(':') === false) return undefined;
   return port >= 1 && port <= 65535 ? { address, port } : undefined;
 }
 
