@@ -1,0 +1,184 @@
+import t from 'tap';
+import {
+  createDetector,
+  DETECTOR_DEFAULTS,
+  type Detector,
+  type DetectorAction,
+} from '../../../../agent/gossip/detector.ts';
+import { seeded } from '../../../fakes/seeded.ts';
+
+/**
+ * Runs a detector until `until` (ms). `answers`: when a probe sent at `now` is answered, true for 1 ms later, false for never. Returns what the
+ * detector did, with times.
+ */
+function run(
+  detector: Detector,
+  from: number,
+  until: number,
+  answers: (host: string, now: number) => number | boolean,
+) {
+  const done: (DetectorAction & { at: number })[] = [];
+  const acks: { host: string; at: number }[] = [];
+  let now = from;
+  while (now < until) {
+    const ack = acks.sort((a, b) => a.at - b.at)[0];
+    now = Math.max(now, Math.min(until, detector.nextAt(), ack?.at ?? Infinity));
+    if (ack !== undefined && ack.at <= now) {
+      acks.shift();
+      for (const a of detector.onAck(ack.host, now)) done.push({ ...a, at: now });
+      continue;
+    }
+    for (const action of detector.tick(now)) {
+      done.push({ ...action, at: now });
+      if (action.type !== 'ping' && action.type !== 'ping-request') continue;
+      const answer = answers(action.host, now);
+      if (answer !== false) acks.push({ host: action.host, at: answer === true ? now + 1 : answer });
+    }
+    now += 0.01;
+  }
+  return done;
+}
+
+const version = { epoch: 1, counter: 1 };
+const verdicts = (actions: (DetectorAction & { at: number })[]) =>
+  actions.flatMap((a) => (a.type === 'verdict' ? [{ host: a.host, liveness: a.liveness, at: a.at }] : []));
+
+function mesh(hosts: readonly string[], seed = 1) {
+  const detector = createDetector(0, seeded(seed));
+  for (const host of hosts) detector.onRecord(host, version, false, 0);
+  return detector;
+}
+
+t.test('while all answer, nothing happens but probes', async (t) => {
+  const hosts = Array.from({ length: 50 }, (_, i) => `h${i}`);
+  const detector = mesh(hosts);
+  const actions = run(detector, 0, 150_500, () => true);
+  t.same(verdicts(actions), []);
+  const pings = actions.filter((a) => a.type === 'ping' && a.at > 50_500);
+  t.ok(pings.length >= 98 && pings.length <= 101, `one a period: ${pings.length} in 100 s`);
+  const counts = hosts.map((h) => pings.filter((p) => p.type === 'ping' && p.host === h).length);
+  t.ok(Math.min(...counts) >= 1 && Math.max(...counts) <= 3, 'everyone once before anyone twice');
+});
+
+t.test('a host that dies is suspect, then dead, by three own rounds', async (t) => {
+  const detector = mesh(['h1', 'h2', 'h3']);
+  run(detector, 0, 6000, () => true);
+  detector.probeSoon('h2', 6000, 'its link went down');
+  const actions = run(detector, 6000, 12_000, (host) => host !== 'h2');
+  const seen = verdicts(actions);
+  t.match(seen, [
+    { host: 'h2', liveness: 'suspect' },
+    { host: 'h2', liveness: 'dead' },
+  ]);
+  const dead = (seen[1]?.at ?? 0) - 6000;
+  t.ok(dead > 2000, `a stall of 2 s is survived: ${dead} ms`);
+  t.ok(dead < 2600, `known dead in time: ${dead} ms`);
+  t.equal(actions.filter((a) => a.type === 'accuse').length, 1, 'told once');
+  t.ok(
+    actions.some((a) => a.type === 'ping-request' && a.host === 'h2' && a.via !== 'h2'),
+    'others were asked',
+  );
+});
+
+t.test('a frozen host is found in its turn', async (t) => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const detector = mesh(['h1', 'h2'], seed);
+    run(detector, 0, 7000, () => true);
+    const [, dead] = verdicts(run(detector, 7000, 14_000, (host) => host !== 'h2'));
+    t.ok(dead !== undefined && dead.at - 7000 < 3500, `seed ${seed}: ${dead && dead.at - 7000} ms`);
+  }
+});
+
+t.test('a stall of two seconds kills nobody', async (t) => {
+  const detector = mesh(['h1', 'h2', 'h3']);
+  run(detector, 0, 6000, () => true);
+  for (const h of ['h1', 'h2', 'h3']) detector.probeSoon(h, 6000, 'x');
+  const actions = run(detector, 6000, 20_000, (_, now) => Math.max(8000, now + 1));
+  t.notOk(verdicts(actions).some((v) => v.liveness === 'dead'));
+  for (const h of ['h1', 'h2', 'h3']) t.equal(detector.liveness(h), 'alive');
+});
+
+t.test('own lag accuses nobody', async (t) => {
+  const detector = mesh(['h1', 'h2']);
+  run(detector, 0, 6000, () => true);
+  detector.probeSoon('h1', 6000, 'x');
+  t.ok(detector.tick(6001).some((a) => a.type === 'ping' && a.host === 'h1'));
+  // This process is stopped for a minute; the answers wait in its socket while the first tick runs.
+  const late = detector.tick(66_000);
+  t.notOk(
+    late.some((a) => a.type === 'verdict' || a.type === 'accuse'),
+    JSON.stringify(late),
+  );
+  detector.onAck('h1', 66_010);
+  t.same(verdicts(run(detector, 66_010, 70_000, () => true)), []);
+  t.ok(detector.lagMs() >= 0);
+});
+
+t.test('the dead come back by an answer, or by a newer record and an answer', async (t) => {
+  const detector = mesh(['h1']);
+  run(detector, 0, 6000, () => true);
+  run(detector, 6000, 16_000, () => false);
+  t.equal(detector.liveness('h1'), 'dead');
+  const tried = run(detector, 16_000, 26_000, () => false);
+  t.ok(tried.filter((a) => a.type === 'ping' && a.host === 'h1').length >= 4, 'a dead host is tried now and then');
+  detector.onRecord('h1', { epoch: 1, counter: 2 }, false, 26_000);
+  t.equal(detector.liveness('h1'), 'dead', 'a record alone raises nobody');
+  const back = run(detector, 26_000, 26_100, () => true);
+  t.match(verdicts(back), [{ host: 'h1', liveness: 'alive' }], 'probed at once');
+});
+
+t.test('a newer record gives a suspect its rounds back', async (t) => {
+  const detector = mesh(['h1', 'h2']);
+  run(detector, 0, 6000, () => true);
+  detector.probeSoon('h1', 6000, 'x');
+  run(detector, 6000, 7600, (h) => h !== 'h1');
+  t.equal(detector.liveness('h1'), 'suspect');
+  detector.onRecord('h1', { epoch: 1, counter: 2 }, false, 7600);
+  run(detector, 7600, 9000, (h) => h !== 'h1');
+  t.equal(detector.liveness('h1'), 'suspect', 'not dead at 2.3 s after the first probe');
+});
+
+t.test('a host that never answered gets time to learn this boot’s key', async (t) => {
+  const detector = mesh(['h1']);
+  const seen = verdicts(run(detector, 0, 12_000, () => false));
+  t.ok((seen[0]?.at ?? 0) >= DETECTOR_DEFAULTS.graceMs, `first verdict at ${seen[0]?.at}`);
+  t.equal(detector.liveness('h1'), 'dead');
+});
+
+t.test('who left is left alone', async (t) => {
+  const detector = mesh(['h1']);
+  detector.onRecord('h1', { epoch: 1, counter: 2 }, true, 10);
+  t.equal(run(detector, 10, 10_000, () => false).filter((a) => a.type === 'ping').length, 0);
+  detector.onRecord('h1', { epoch: 1, counter: 3 }, false, 10_000);
+  t.equal(detector.liveness('h1'), 'alive');
+});
+
+t.test('accusations only trigger own probes, and are rationed', async (t) => {
+  const hosts = Array.from({ length: 10 }, (_, i) => `h${i}`);
+  const detector = mesh(hosts);
+  run(detector, 0, 6000, () => true);
+  const accuse = (target: string, at: number, change = {}) =>
+    detector.onAccusation({ accuser: 'liar', target, ...version, ...change }, at);
+  t.equal(accuse('h1', 6000), 'probe');
+  t.equal(accuse('h1', 6100), 'budget', 'the same again');
+  t.equal(accuse('h2', 6100, { counter: 0 }), 'stale', 'an older incarnation');
+  t.equal(accuse('nobody', 6100), 'stale');
+  for (const h of ['h2', 'h3', 'h4']) t.equal(accuse(h, 6100), 'probe');
+  t.equal(accuse('h5', 6100), 'budget', 'a liar that accuses everybody');
+  t.equal(accuse('h5', 36_200), 'probe', 'later again');
+  const actions = run(detector, 6100, 40_000, () => true);
+  t.same(verdicts(actions), [], 'one liar removes nobody');
+});
+
+t.test('a mesh of liars and lost packets: a live host stays', async (t) => {
+  const random = seeded(7);
+  const detector = mesh(
+    Array.from({ length: 20 }, (_, i) => `h${i}`),
+    7,
+  );
+  const actions = run(detector, 0, 600_000, () => random() > 0.2);
+  t.notOk(
+    verdicts(actions).some((v) => v.liveness === 'dead'),
+    'one packet in five is lost for ten minutes',
+  );
+});
