@@ -5,7 +5,7 @@ import type { Exec } from '../host/exec.ts';
 import type { Sockets } from '../host/sockets.ts';
 import { allBackends, type Backend, type BackendName, detectBackend } from './backend.ts';
 import { checkListeners, judgeInbound, type RootSocket, type UncapturedPort } from './listeners.ts';
-import { dropAddress, readLo, setLo } from './routes.ts';
+import { dropAddress, type LoState, readLo, setLo } from './routes.ts';
 import { capturesDns, NO_RULES, renderRules } from './rules.ts';
 import { type Family, familyOf, type RedirectSpec } from './spec.ts';
 import {
@@ -60,6 +60,7 @@ export interface ApplyOutcome {
 }
 
 type Tables = ReadonlyMap<Family, ReadonlyMap<TableName, ReadTable>>;
+type Wanted = ReadonlyMap<Family, ReadonlyMap<TableName, OwnedTable>>;
 
 /**
  * Brings the kernel to `spec` (already permitted by policy.ts): checks the listeners, then routes, then per family one restore, guards
@@ -68,43 +69,60 @@ type Tables = ReadonlyMap<Family, ReadonlyMap<TableName, ReadTable>>;
 export async function applyRedirect(deps: ApplyDeps, spec: RedirectSpec, options: ApplyOptions): Promise<ApplyOutcome> {
   await openStateDir(deps.stateDir);
   return withLock(deps.stateDir, async () => {
-    const [backend, families] = await Promise.all([
+    const families = await usableFamilies(spec.families, deps.procPath);
+    const [backend, lo, stored, inbound] = await Promise.all([
       detectBackend(deps.exec, deps.procPath),
-      usableFamilies(spec.families, deps.procPath),
-    ]);
-    await checkListeners(deps.sockets, spec, families, options.agentUid);
-    const { captured, uncaptured, rootSockets } = await judgeInbound(deps.sockets, spec);
-    const [before, lo, stored] = await Promise.all([
-      readAll(backend, families),
       readLo(deps.exec, families),
       loadState(deps.stateDir),
+      judgeInbound(deps.sockets, spec),
+      checkListeners(deps.sockets, spec, families, options.agentUid),
     ]);
+    const before = await readAll(backend, families);
     const state = stored ?? (await firstState(before, lo.address));
     if (stored === undefined) await saveState(deps.stateDir, state);
     const first = isAllClean(before);
+    const { captured, uncaptured, rootSockets } = inbound;
     const wanted = new Map(families.map((family) => [family, renderRules(captured, family)]));
-    const done: string[] = [];
-    try {
-      const ranges = captured.vipRanges.filter((range) => families.includes(familyOf(range)));
-      done.push(...(await setLo(deps.exec, lo, ranges, families.includes('v6'))));
-      for (const family of families) done.push(...(await writeFamily(backend, family, before, wanted, state)));
-    } catch (error) {
-      throw await rollBack(deps, backend, before, state, first, error);
-    }
-    const warnings = done.length > 0 && capturesDns(captured) ? await forgetDns(deps.exec, [53], 'after') : [];
-    const after = done.length > 0 ? await readAll(backend, families) : before;
-    const next = await armed(deps, { ...state, applied: record(wanted, after) }, options, first);
+    const undo = { deps, backend, before, lo, state, first };
+    const { after, done } = await write(undo, captured, wanted);
+    const [warnings, next] = await Promise.all([
+      done.length > 0 && capturesDns(captured) ? forgetDns(deps.exec, [53], 'after') : [],
+      armed(deps, { ...state, applied: record(wanted, after) }, options, first),
+    ]);
     if (JSON.stringify(next) !== JSON.stringify(stored)) await saveState(deps.stateDir, next);
-    return {
-      changed: done.length > 0,
-      backend: backend.name,
-      families,
-      uncaptured,
-      rootSockets,
-      warnings,
-      revert: next.revert,
-    };
+    const changed = done.length > 0;
+    return { changed, backend: backend.name, families, uncaptured, rootSockets, warnings, revert: next.revert };
   });
+}
+
+/** What is needed to put back what stood before. */
+interface Undo {
+  readonly deps: ApplyDeps;
+  readonly backend: Backend;
+  readonly before: Tables;
+  readonly lo: LoState;
+  readonly state: RedirectState;
+  readonly first: boolean;
+}
+
+/** Routes and address first, since rules without them lead nowhere; then the families side by side. */
+async function write(undo: Undo, spec: RedirectSpec, wanted: Wanted): Promise<{ after: Tables; done: string[] }> {
+  const families = [...wanted.keys()];
+  try {
+    const ranges = spec.vipRanges.filter((range) => families.includes(familyOf(range)));
+    const done = await setLo(undo.deps.exec, undo.lo, ranges, families.includes('v6'));
+    // All of them end before a failure is looked at: putting back must not race with a family that is still being written.
+    const results = await Promise.allSettled(families.map((family) => writeFamily(undo, family, wanted.get(family)!)));
+    const after = new Map<Family, ReadonlyMap<TableName, ReadTable>>();
+    for (const [i, result] of results.entries()) {
+      if (result.status === 'rejected') throw result.reason;
+      after.set(families[i]!, result.value.after);
+      done.push(...result.value.done);
+    }
+    return { after, done };
+  } catch (error) {
+    throw await rollBack(undo, error);
+  }
 }
 
 /** Takes everything of ours out again, whichever backend it is in; what is gone already is no error. Returns whether there was anything. */
@@ -125,34 +143,43 @@ async function cleanUnlocked(
   state: RedirectState | undefined,
 ): Promise<{ changed: boolean; warnings: string[] }> {
   const families = await usableFamilies(['v4', 'v6'], deps.procPath, true);
-  let changed = false;
-  const dnsPorts = new Set<number>();
-  let reachedAddress = false;
-  for (const backend of await allBackends(deps.exec, deps.procPath)) {
-    for (const [family, tables] of await readAll(backend, families)) {
-      for (const port of redirectedDnsPorts(tables.get('nat'))) dnsPorts.add(port);
-      // nat before filter: the guards stand until nothing is redirected any more
-      const text = [...TABLES]
-        .reverse()
-        .map((name) => restoreText(name, tables.get(name)!, NO_RULES.get(name)!))
-        .join('');
-      if (text !== '') await backend.restore(family, text);
-      if (text !== '' && family === 'v6') reachedAddress = true;
-      changed ||= text !== '';
-      for (const name of TABLES)
-        if (state?.absentBefore.includes(`${family}/${name}`)) await backend.dropIfEmpty(family, name);
-    }
+  const [backends, lo] = await Promise.all([allBackends(deps.exec, deps.procPath), readLo(deps.exec, families)]);
+  const removed = { rules: false, v6: false, dnsPorts: new Set<number>() };
+  for (const backend of backends) {
+    const tables = await readAll(backend, families);
+    await Promise.all(families.map((family) => cleanFamily(backend, family, tables.get(family)!, state, removed)));
   }
-  const lo = await readLo(deps.exec, families);
-  changed = (await setLo(deps.exec, lo, [], false)).length > 0 || changed;
   // Without a state, ::6 is ours if rules of ours stood beside it: nobody else has a use for this address.
-  if (lo.address && (state === undefined ? reachedAddress : !state.addressBefore)) {
-    await dropAddress(deps.exec);
-    changed = true;
-  }
-  const warnings = dnsPorts.size > 0 ? await forgetDns(deps.exec, [...dnsPorts], 'before') : [];
+  const ownAddress = lo.address && (state === undefined ? removed.v6 : !state.addressBefore);
+  const [routes, warnings] = await Promise.all([
+    setLo(deps.exec, lo, [], false),
+    removed.dnsPorts.size > 0 ? forgetDns(deps.exec, [...removed.dnsPorts], 'before') : [],
+    ownAddress ? dropAddress(deps.exec) : undefined,
+  ]);
   await removeState(deps.stateDir);
-  return { changed, warnings };
+  return { changed: removed.rules || routes.length > 0 || ownAddress, warnings };
+}
+
+async function cleanFamily(
+  backend: Backend,
+  family: Family,
+  tables: ReadonlyMap<TableName, ReadTable>,
+  state: RedirectState | undefined,
+  removed: { rules: boolean; v6: boolean; dnsPorts: Set<number> },
+): Promise<void> {
+  for (const port of redirectedDnsPorts(tables.get('nat'))) removed.dnsPorts.add(port);
+  // nat before filter: the guards stand until nothing is redirected any more
+  const names = [...TABLES].reverse();
+  const text = names.map((name) => restoreText(name, tables.get(name)!, NO_RULES.get(name)!)).join('');
+  if (text !== '') {
+    await backend.restore(family, text);
+    removed.rules = true;
+    removed.v6 ||= family === 'v6';
+  }
+  const absent = TABLES.filter(
+    (name) => state?.absentBefore.includes(`${family}/${name}`) && tables.get(name)!.present,
+  );
+  await backend.dropEmpty(family, absent);
 }
 
 /** Reads what is ours in both tables of each family. */
@@ -184,24 +211,19 @@ export function upToDate(
 }
 
 async function writeFamily(
-  backend: Backend,
+  { backend, before, state }: Undo,
   family: Family,
-  before: Tables,
-  wanted: ReadonlyMap<Family, ReadonlyMap<TableName, OwnedTable>>,
-  state: RedirectState,
-): Promise<string[]> {
-  const stale = TABLES.filter(
-    (name) =>
-      !upToDate(before.get(family)!.get(name)!, wanted.get(family)!.get(name)!, state.applied[`${family}/${name}`]),
-  );
-  if (stale.length === 0) return [];
-  const text = stale
-    .map((name) => restoreText(name, before.get(family)!.get(name)!, wanted.get(family)!.get(name)!))
-    .join('');
-  await backend.restore(family, text);
+  wanted: ReadonlyMap<TableName, OwnedTable>,
+): Promise<{ after: ReadonlyMap<TableName, ReadTable>; done: string[] }> {
+  const tables = before.get(family)!;
+  const isStale = (name: TableName) =>
+    !upToDate(tables.get(name)!, wanted.get(name)!, state.applied[`${family}/${name}`]);
+  const stale = TABLES.filter(isStale);
+  if (stale.length === 0) return { after: tables, done: [] };
+  await backend.restore(family, stale.map((name) => restoreText(name, tables.get(name)!, wanted.get(name)!)).join(''));
   const after = (await readAll(backend, [family])).get(family)!;
-  for (const name of stale) verify(family, name, after.get(name)!, wanted.get(family)!.get(name)!);
-  return stale.map((name) => `${family}/${name}`);
+  for (const name of stale) verify(family, name, after.get(name)!, wanted.get(name)!);
+  return { after, done: stale.map((name) => `${family}/${name}`) };
 }
 
 /** iptables-restore said yes; still the kernel is asked: as many rules in each chain as were written, and our jumps in the lead. */
@@ -216,32 +238,33 @@ function verify(family: Family, name: TableName, after: ReadTable, wanted: Owned
 }
 
 /** Puts back what stood before; the error that started it is returned with what, if anything, could not be put back. */
-async function rollBack(
-  deps: ApplyDeps,
-  backend: Backend,
-  before: Tables,
-  state: RedirectState,
-  first: boolean,
-  cause: unknown,
-): Promise<MeshError> {
+async function rollBack({ deps, backend, before, lo, state, first }: Undo, cause: unknown): Promise<MeshError> {
   let left = '';
   try {
     if (first) await cleanUnlocked(deps, state);
-    else
-      for (const [family, tables] of before) {
-        const now = (await readAll(backend, [family])).get(family)!;
-        const changed = TABLES.filter((name) => ownedText(now.get(name)!) !== ownedText(tables.get(name)!));
-        const text = changed.map((name) => restoreText(name, now.get(name)!, tables.get(name)!)).join('');
-        if (text !== '') await backend.restore(family, text);
-      }
+    else {
+      const families = [...before.keys()];
+      const [now, loNow] = await Promise.all([readAll(backend, families), readLo(deps.exec, families)]);
+      for (const family of families) await restoreFamily(backend, family, now.get(family)!, before.get(family)!);
+      await setLo(deps.exec, loNow, lo.routes, false);
+    }
   } catch (error) {
     left = `; and putting back the previous rules failed: ${errorLine(error)}`;
   }
   const code = cause instanceof MeshError ? cause.code : 'REDIRECT_FAILED';
-  return new MeshError(code, `rules were not changed: ${errorLine(cause)}${left}`, {
-    cause,
-    details: { restored: left === '' },
-  });
+  const message = `rules were not changed: ${errorLine(cause)}${left}`;
+  return new MeshError(code, message, { cause, details: { restored: left === '' } });
+}
+
+async function restoreFamily(
+  backend: Backend,
+  family: Family,
+  now: ReadonlyMap<TableName, ReadTable>,
+  previous: ReadonlyMap<TableName, ReadTable>,
+): Promise<void> {
+  const changed = TABLES.filter((name) => ownedText(now.get(name)!) !== ownedText(previous.get(name)!));
+  const text = changed.map((name) => restoreText(name, now.get(name)!, previous.get(name)!)).join('');
+  if (text !== '') await backend.restore(family, text);
 }
 
 async function firstState(before: Tables, addressBefore: boolean): Promise<RedirectState> {
@@ -261,10 +284,7 @@ function isAllClean(tables: Tables): boolean {
   return [...tables.values()].every((family) => [...family.values()].every(isClean));
 }
 
-function record(
-  wanted: ReadonlyMap<Family, ReadonlyMap<TableName, OwnedTable>>,
-  after: Tables,
-): RedirectState['applied'] {
+function record(wanted: Wanted, after: Tables): RedirectState['applied'] {
   const applied: Record<string, { wanted: string; shown: string }> = {};
   for (const [family, tables] of wanted)
     for (const [name, table] of tables)

@@ -14,8 +14,11 @@ export interface Backend {
   save(family: Family): Promise<string>;
   /** One `iptables-restore --noflush -w 5`. Each table in `text` commits on its own. */
   restore(family: Family, text: string): Promise<void>;
-  /** Deletes a table that has no rule, no chain but built-in ones and no policy but ACCEPT. nft only; legacy tables live in the kernel. */
-  dropIfEmpty(family: Family, table: TableName): Promise<void>;
+  /**
+   * Deletes those of `tables` that have no rule, no chain but built-in ones and no policy but ACCEPT, in one transaction. nft only; legacy
+   * tables live in the kernel.
+   */
+  dropEmpty(family: Family, tables: readonly TableName[]): Promise<void>;
 }
 
 const PROGRAM: Readonly<Record<Family, string>> = { v4: 'iptables', v6: 'ip6tables' };
@@ -39,11 +42,14 @@ export function createBackend(exec: Exec, name: BackendName, isDefault: boolean)
     restore: async (family, text) => {
       await run(program(family, 'restore'), ['--noflush', '-w', String(LOCK_WAIT_SECONDS)], text);
     },
-    async dropIfEmpty(family, table) {
-      if (name !== 'nft') return;
-      const read = readTable(await this.save(family), table);
-      if (!read.present || !read.otherwiseEmpty || read.chains.size > 0 || read.jumps.length > 0) return;
-      await dropTable(exec, NFT_FAMILY[family], table);
+    async dropEmpty(family, tables) {
+      if (name !== 'nft' || tables.length === 0) return;
+      const save = await this.save(family);
+      const empty = tables.filter((table) => {
+        const read = readTable(save, table);
+        return read.present && read.otherwiseEmpty && read.chains.size === 0 && read.jumps.length === 0;
+      });
+      if (empty.length > 0) await dropTables(exec, NFT_FAMILY[family], empty);
     },
   };
 }
@@ -96,18 +102,20 @@ function hasRules(save: string): boolean {
 }
 
 /** Chains first, in the same transaction: a rule that was added a moment ago makes the kernel refuse the whole of it. */
-async function dropTable(exec: Exec, family: string, table: string): Promise<void> {
-  const listed = await exec('nft', ['-j', 'list', 'table', family, table]).catch(() => undefined);
-  if (listed?.code !== 0) return; // no nft program: an empty table stays, which is harmless
-  const chains = [...listed.stdout.matchAll(/"chain": \{"family": "[^"]+", "table": "[^"]+", "name": "([^"]+)"/g)].map(
-    (m) => m[1],
+async function dropTables(exec: Exec, family: string, tables: readonly string[]): Promise<void> {
+  const lines = await Promise.all(
+    tables.map(async (table) => {
+      const listed = await exec('nft', ['-j', 'list', 'table', family, table]).catch(() => undefined);
+      if (listed?.code !== 0) return []; // no nft program: an empty table stays, which is harmless
+      const chains = [...listed.stdout.matchAll(CHAIN_NAME)].map((match) => match[1]);
+      return [...chains.map((chain) => `delete chain ${family} ${table} ${chain}`), `delete table ${family} ${table}`];
+    }),
   );
-  const lines = [
-    ...chains.map((chain) => `delete chain ${family} ${table} ${chain}`),
-    `delete table ${family} ${table}`,
-  ];
-  await exec('nft', ['-f', '-'], { input: `${lines.join('\n')}\n` });
+  const input = lines.flat().join('\n');
+  if (input !== '') await exec('nft', ['-f', '-'], { input: `${input}\n` });
 }
+
+const CHAIN_NAME = /"chain": \{"family": "[^"]+", "table": "[^"]+", "name": "([^"]+)"/g;
 
 /** iptables' own words turned into a code and a cause that an operator can act on. */
 async function explain(file: string, stderr: string, input: string): Promise<MeshError> {

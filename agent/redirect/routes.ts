@@ -48,18 +48,26 @@ export async function setLo(
     else if (!tolerate.test(result.stderr))
       throw new MeshError('REDIRECT_ROUTE', `ip ${args.join(' ')}: ${result.stderr.trim()}`, { details: { args } });
   };
+  const added = want.filter((range) => !current.routes.includes(range));
+  const gone = current.routes.filter((range) => !want.includes(range));
+  const route = (verb: 'add' | 'del', range: string) => [
+    FLAG[familyOf(range)],
+    'route',
+    verb,
+    range,
+    'dev',
+    'lo',
+    'proto',
+    String(ROUTE_PROTOCOL),
+  ];
+  const steps = [
+    ...added.map((range) => ip(route('add', range), /File exists/)),
+    ...gone.map((range) => ip(route('del', range), /No such process/)),
+  ];
   if (address && !current.address)
-    await ip(['-6', 'addr', 'add', INBOUND_SOURCE.v6, 'dev', 'lo', 'preferred_lft', '0'], /File exists/);
-  for (const range of want.filter((r) => !current.routes.includes(r)))
-    await ip(
-      [FLAG[familyOf(range)], 'route', 'add', range, 'dev', 'lo', 'proto', String(ROUTE_PROTOCOL)],
-      /File exists/,
-    );
-  for (const range of current.routes.filter((r) => !want.includes(r)))
-    await ip(
-      [FLAG[familyOf(range)], 'route', 'del', range, 'dev', 'lo', 'proto', String(ROUTE_PROTOCOL)],
-      /No such process/,
-    );
+    steps.push(ip(['-6', 'addr', 'add', INBOUND_SOURCE.v6, 'dev', 'lo', 'preferred_lft', '0'], /File exists/));
+  const results = await Promise.allSettled(steps);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
   return done;
 }
 
