@@ -46,6 +46,8 @@ export interface ApplyOptions {
   readonly revertAfterMs: number;
   /** Id that the agent has confirmed, if any. */
   readonly confirmedId?: string;
+  /** Only for a spec that captures less than the standing rules: who listens does not matter then. */
+  readonly trustListeners?: boolean;
 }
 
 /** What a run did. */
@@ -75,7 +77,7 @@ export async function applyRedirect(deps: ApplyDeps, spec: RedirectSpec, options
       readLo(deps.exec, families),
       loadState(deps.stateDir),
       judgeInbound(deps.sockets, spec),
-      checkListeners(deps.sockets, spec, families, options.agentUid),
+      options.trustListeners ? undefined : checkListeners(deps.sockets, spec, families, options.agentUid),
     ]);
     const before = await readAll(backend, families);
     const state = stored ?? (await firstState(before, lo.address));
@@ -86,7 +88,7 @@ export async function applyRedirect(deps: ApplyDeps, spec: RedirectSpec, options
     const undo = { deps, backend, before, lo, state, first };
     const { after, done } = await write(undo, captured, wanted);
     const [warnings, next] = await Promise.all([
-      done.length > 0 && capturesDns(captured) ? forgetDns(deps.exec, [53], 'after') : [],
+      done.length > 0 ? forgetChangedDns(deps.exec, before, captured) : [],
       armed(deps, { ...state, applied: record(wanted, after) }, options, first),
     ]);
     if (JSON.stringify(next) !== JSON.stringify(stored)) await saveState(deps.stateDir, next);
@@ -153,7 +155,7 @@ async function cleanUnlocked(
   const ownAddress = lo.address && (state === undefined ? removed.v6 : !state.addressBefore);
   const [routes, warnings] = await Promise.all([
     setLo(deps.exec, lo, [], false),
-    removed.dnsPorts.size > 0 ? forgetDns(deps.exec, [...removed.dnsPorts], 'before') : [],
+    removed.dnsPorts.size > 0 ? forgetDns(deps.exec, [...removed.dnsPorts]) : [],
     ownAddress ? dropAddress(deps.exec) : undefined,
   ]);
   await removeState(deps.stateDir);
@@ -312,11 +314,20 @@ function redirectedDnsPorts(nat: OwnedTable | undefined): number[] {
   return rules.map((rule) => Number(/--to-ports (\d+)/.exec(rule)?.[1])).filter((port) => Number.isInteger(port));
 }
 
+/** After a change: mappings to listeners that are no longer led to, and, where DNS is captured, those straight to a resolver. */
+async function forgetChangedDns(exec: Exec, before: Tables, spec: RedirectSpec): Promise<string[]> {
+  const old = [...before.values()].flatMap((tables) => redirectedDnsPorts(tables.get('nat')));
+  const current = capturesDns(spec) ? spec.workloads.map((w) => w.dnsPort) : [];
+  const gone = [...new Set(old)].filter((port) => !current.includes(port));
+  const ports = capturesDns(spec) ? [53, ...gone] : gone;
+  return ports.length === 0 ? [] : forgetDns(exec, ports);
+}
+
 /**
  * Drops conntrack's memory of DNS mappings, which outlives rules: a client with one lasting UDP socket would go on being led to the old
  * place (seen: 8 s of refusals). `ports`: where replies come from. Needs conntrack(8); without it a warning.
  */
-async function forgetDns(exec: Exec, ports: readonly number[], when: 'before' | 'after'): Promise<string[]> {
+async function forgetDns(exec: Exec, ports: readonly number[]): Promise<string[]> {
   const families = ['ipv4', 'ipv6'];
   const runs = ports.flatMap((port) =>
     families.map((family) =>
@@ -329,5 +340,5 @@ async function forgetDns(exec: Exec, ports: readonly number[], when: 'before' | 
   );
   if (failed === undefined) return [];
   const reason = failed.status === 'rejected' ? errorLine(failed.reason) : failed.value.stderr.trim().split('\n')[0];
-  return [`DNS mappings from ${when} this change stay in conntrack until they time out: ${reason}`];
+  return [`DNS mappings from before this change stay in conntrack until they time out: ${reason}`];
 }

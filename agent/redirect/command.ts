@@ -29,6 +29,7 @@ export interface RedirectConfig {
   >;
   readonly redirect: {
     readonly enabled: boolean;
+    readonly onProxyFailure: 'closed' | 'bypass';
     readonly loopbackAllow: readonly string[];
     readonly excludeCidrs: readonly string[];
     readonly excludePorts: readonly number[];
@@ -49,7 +50,7 @@ export interface CommandDeps {
   readonly self?: readonly string[];
 }
 
-const USAGE = `usage: mesh-agent redirect apply|clean|plan|check|confirm [--config FILE] [--spec FILE] [--result FILE]
+const USAGE = `usage: mesh-agent redirect apply|clean|plan|check|confirm|proxy-failed|dns-off [--config FILE] [--spec FILE] [--result FILE]
   [--state-dir DIR] [--revert-after SECONDS] [--dry-run]`;
 /** Ports that no rule ever leads away: ssh, the controllers' REST and agent API (DESIGN 7). */
 const BUILT_IN_PORTS = [22, 15200, 15201];
@@ -100,12 +101,16 @@ const VERBS: Readonly<Record<string, (run: Run) => Promise<number>>> = {
   check,
   confirm,
   revert,
+  'proxy-failed': proxyFailed,
+  'dns-off': dnsOff,
 };
 
 async function prepare(argv: readonly string[], deps: CommandDeps, print: (text: string) => void): Promise<Run> {
   const { values, verb } = parse(argv);
   const configPath = values.config ?? '/etc/mesh/agent.yaml';
-  const config = deps.parseConfig(await readOwn(configPath, MAX_CONFIG_BYTES), configPath);
+  if (process.getuid?.() !== 0)
+    throw new MeshError('REDIRECT_PRIVILEGE', "needs root: it reads and writes the kernel's rules");
+  const config = await readConfig(verb, configPath, deps, print);
   const exec = deps.exec ?? createExec();
   const folder = join(config.runDir, 'redirect');
   const stateDir = values['state-dir'] ?? `${config.runDir.replace(/\/+$/, '')}-redirect`;
@@ -143,6 +148,32 @@ async function prepare(argv: readonly string[], deps: CommandDeps, print: (text:
     print,
   };
 }
+
+/** Rules must be removable with an agent.yaml that is gone or broken: clean-up then works with the default folders. */
+async function readConfig(
+  verb: string,
+  path: string,
+  deps: CommandDeps,
+  print: (text: string) => void,
+): Promise<RedirectConfig> {
+  try {
+    return deps.parseConfig(await readOwn(path, MAX_CONFIG_BYTES), path);
+  } catch (error) {
+    if (verb !== 'clean') throw error;
+    print(`mesh-agent redirect clean: going on without agent.yaml: ${errorLine(error)}\n`);
+    return DEFAULTS;
+  }
+}
+
+const DEFAULTS: RedirectConfig = {
+  runDir: '/run/mesh',
+  workloads: [],
+  ports: { outbound: 0, inbound: 0, metrics: 0, readiness: 0, dns: 0, envoyMetrics: 0, gossip: 0 },
+  redirect: { enabled: true, onProxyFailure: 'closed', loopbackAllow: [], excludeCidrs: [], excludePorts: [] },
+  dns: { enabled: true },
+  proxyUser: 'mesh-proxy',
+  agentUser: 'mesh-agent',
+};
 
 function parse(argv: readonly string[]) {
   const text = { type: 'string' } as const;
@@ -193,6 +224,30 @@ async function apply(run: Run): Promise<number> {
     await report(run, outcome, started, spec).catch((second: unknown) => run.print(`${errorLine(second)}\n`));
     throw error;
   }
+}
+
+/**
+ * For mesh-proxy's OnFailure=: the proxy has failed for good. `closed`: the rules stay, connections are refused, nothing goes out in
+ * plaintext. `bypass`: the rules go and the host works as without a mesh.
+ */
+async function proxyFailed(run: Run): Promise<number> {
+  if (run.config.redirect.onProxyFailure === 'bypass') return clean(run, 'cleaned');
+  run.print('redirect: the proxy has failed; the rules stay (onProxyFailure: closed)\n');
+  return 0;
+}
+
+/** For mesh-agent's OnFailure=: nobody answers DNS any more, so its rules go; the others stay. The agent's next request brings them back. */
+async function dnsOff(run: Run): Promise<number> {
+  const started = performance.now();
+  const spec = await readSpec(run);
+  const policy = await policyOf(run);
+  const without = { ...permit(spec, policy), dns: false };
+  const options = { agentUid: policy.agentUid, revertAfterMs: 0, trustListeners: true };
+  const outcome = await applyRedirect(run.apply, without, options);
+  // The request is another one than was asked for: its id is not echoed.
+  await report(run, { ...outcome, status: 'applied' }, started);
+  run.print(`redirect: DNS is ${outcome.changed ? 'no longer' : 'not'} captured\n`);
+  return 0;
 }
 
 async function clean(run: Run, status: 'cleaned' | 'reverted'): Promise<number> {

@@ -222,6 +222,37 @@ t.test('switched off in agent.yaml: apply takes the rules away', async (t) => {
   t.equal(h.space.snapshot(), before);
 });
 
+t.test('the proxy or the agent has failed for good', async (t) => {
+  const h = await openHost(t, 'failed');
+  const before = h.space.snapshot();
+  h.writeSpec();
+  t.match(await h.redirect('apply', '--revert-after', '0'), { code: 0 });
+  const standing = h.space.snapshot();
+  for (const port of [15001, 15100, 15006]) await h.space.closePort(port);
+  t.match(await h.redirect('proxy-failed'), { code: 0, out: /the rules stay/ });
+  t.equal(h.space.snapshot(), standing, 'closed: fail static is not fail open');
+  for (const port of [15053, 15054]) await h.space.closePort(port);
+  t.match(await h.redirect('dns-off'), { code: 0, out: /no longer captured/ });
+  t.notMatch(h.space.snapshot(), /dport 53 /);
+  t.match(h.space.snapshot(), /--to-ports 15001/);
+  writeFileSync(h.config, readFileSync(h.config, 'utf8').replace('redirect: {', 'redirect: {onProxyFailure: bypass, '));
+  t.match(await h.redirect('proxy-failed'), { code: 0, out: /removed/ });
+  t.equal(h.space.snapshot(), before);
+});
+
+t.test('clean works with a broken agent.yaml', async (t) => {
+  const h = await openHost(t, 'broken');
+  const before = h.space.snapshot();
+  h.writeSpec();
+  t.match(await h.redirect('apply', '--revert-after', '0'), { code: 0 });
+  writeFileSync(h.config, 'workloads: [');
+  t.match(await h.redirect('clean', '--state-dir', join(h.dir, 'run-redirect')), {
+    code: 0,
+    out: /going on without agent.yaml[\s\S]*removed/,
+  });
+  t.equal(h.space.snapshot(), before);
+});
+
 t.test('client: asks, waits for the answer to its own request, confirms; unconfirmed rules go', async (t) => {
   const h = await openHost(t, 'client');
   const before = h.space.snapshot();
