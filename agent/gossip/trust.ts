@@ -139,7 +139,7 @@ function parse(pems: readonly string[]): X509Certificate[] {
 }
 
 /**
- * With `now` undefined the certificate is judged at a moment inside its own life: a record that was verified when it came in is used at boot
+ * With `now` undefined the certificate is judged at the moment from which both it and its issuer were valid: a record that was verified when it came in is used at boot
  * whatever the clock says (DESIGN 3.9).
  */
 function readLeaf(
@@ -156,7 +156,9 @@ function readLeaf(
   }
   const notBefore = leaf.validFromDate.getTime();
   try {
-    const svid = verifySvid(leaf, { trusted, trustDomain, now: now ?? notBefore });
+    const issuers = trusted.filter((ca) => leaf.checkIssued(ca)).map((ca) => ca.validFromDate.getTime());
+    const timeless = { now: Math.max(notBefore, ...issuers), expiryGraceMs: Number.POSITIVE_INFINITY };
+    const svid = verifySvid(leaf, { trusted, trustDomain, ...(now === undefined ? timeless : { now }) });
     if (svid.id.kind !== 'host') return 'not-a-host';
     return { host: svid.id.hostId, publicKey: svid.publicKey, notAfter: svid.notAfter, notBefore };
   } catch (error) {
