@@ -24,7 +24,11 @@ export interface Programs {
   readonly agentJoin: (host: PlannedHost, paths: HostPaths) => Command;
   readonly agentRun: (host: PlannedHost, paths: HostPaths) => Command;
   readonly proxyRun: (host: PlannedHost, paths: HostPaths) => Command & { readonly needs: string };
-  readonly redirect: (verb: 'apply' | 'clean', host: PlannedHost, paths: HostPaths) => Command;
+  readonly redirect: (
+    verb: 'apply' | 'clean' | 'dns-off' | 'proxy-failed',
+    host: PlannedHost,
+    paths: HostPaths,
+  ) => Command;
 }
 
 /** packaging/systemd's figures. */
@@ -106,8 +110,10 @@ export function hostSupervisor(programs: Programs, host: PlannedHost): Superviso
   const paths = pathsOf(host.name);
   const sockets = dnsSockets(host);
   const proxy = programs.proxyRun(host, paths);
-  const apply = programs.redirect('apply', host, paths);
-  const clean = programs.redirect('clean', host, paths);
+  const redirect = (verb: Parameters<Programs['redirect']>[0]) => {
+    const { argv, env } = programs.redirect(verb, host, paths);
+    return { argv, env, log: `${paths.logDir}/redirect.log` };
+  };
   const unit = (command: Command, name: string) => ({
     ...command,
     log: `${paths.logDir}/${name}.log`,
@@ -121,22 +127,20 @@ export function hostSupervisor(programs: Programs, host: PlannedHost): Superviso
     mounts: [[ROOT, TREE]],
     sockets,
     units: {
-      agent: { ...unit(programs.agentRun(host, paths), 'agent'), fdNames: sockets.map((s) => s.name) },
-      proxy: { ...unit(proxy, 'proxy'), needs: proxy.needs, restart: PROXY_RESTART },
+      agent: {
+        ...unit(programs.agentRun(host, paths), 'agent'),
+        fdNames: sockets.map((s) => s.name),
+        onFailure: redirect('dns-off'),
+      },
+      proxy: {
+        ...unit(proxy, 'proxy'),
+        needs: proxy.needs,
+        restart: PROXY_RESTART,
+        onFailure: redirect('proxy-failed'),
+      },
     },
-    oneshot: {
-      path: `${paths.runDir}/redirect/spec.json`,
-      argv: apply.argv,
-      log: `${paths.logDir}/redirect.log`,
-      env: apply.env,
-    },
-    leave: {
-      socket: `${paths.runDir}/admin.sock`,
-      path: ADMIN_API.leave,
-      clean: clean.argv,
-      log: `${paths.logDir}/redirect.log`,
-      env: clean.env,
-    },
+    oneshot: { ...redirect('apply'), path: `${paths.runDir}/redirect/spec.json` },
+    leave: { socket: `${paths.runDir}/admin.sock`, path: ADMIN_API.leave, clean: redirect('clean') },
     runDir: paths.runDir,
   };
 }

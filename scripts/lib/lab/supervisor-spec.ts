@@ -1,4 +1,4 @@
-import type { UnitSpec } from './unit.ts';
+import type { RootCommand, UnitSpec } from './unit.ts';
 
 /** What a node's supervisor is told, as JSON in a 0600 file; made by programs.ts. */
 export interface SupervisorSpec {
@@ -12,20 +12,9 @@ export interface SupervisorSpec {
   /** In the order of their start; stopped in reverse. */
   readonly units: Readonly<Record<string, UnitSpec>>;
   /** Run as root whenever `path` is replaced (a systemd path unit and its oneshot). */
-  readonly oneshot?: {
-    readonly path: string;
-    readonly argv: readonly string[];
-    readonly log: string;
-    readonly env: Readonly<Record<string, string>>;
-  };
-  /** Orderly stop of unit `agent`: POST to this unix socket first, then `argv` as root once the unit is down. */
-  readonly leave?: {
-    readonly socket: string;
-    readonly path: string;
-    readonly clean: readonly string[];
-    readonly log: string;
-    readonly env: Readonly<Record<string, string>>;
-  };
+  readonly oneshot?: RootCommand & { readonly path: string };
+  /** Orderly stop of unit `agent`: POST to this unix socket first, then `clean`. */
+  readonly leave?: { readonly socket: string; readonly path: string; readonly clean: RootCommand };
   /** Emptied at boot, as a tmpfs is. */
   readonly runDir?: string;
 }

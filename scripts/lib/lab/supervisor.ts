@@ -9,16 +9,21 @@ import { request } from 'node:http';
 import { createServer, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import type { Answer, Order, SupervisorSpec } from './supervisor-spec.ts';
-import { createUnit, type Unit } from './unit.ts';
+import { createUnit, type RootCommand, type Unit } from './unit.ts';
 
 const [specPath = ''] = process.argv.slice(2);
 const spec = JSON.parse(readFileSync(specPath, 'utf8')) as SupervisorSpec;
-const units = new Map<string, Unit>(Object.entries(spec.units).map(([name, unit]) => [name, createUnit(unit)]));
+const units = new Map<string, Unit>(
+  Object.entries(spec.units).map(([name, unit]) => [
+    name,
+    createUnit(unit, () => unit.onFailure !== undefined && void runToEnd(unit.onFailure)),
+  ]),
+);
 let ending = false;
 let rebooted = false; // power was lost; the next start is a boot
 
-/** Runs a root program to its end, output to `log`; resolves whatever its exit status, which is logged. */
-function runToEnd(argv: readonly string[], log: string, env: Readonly<Record<string, string>>): Promise<void> {
+/** Runs a program as root to its end; resolves whatever its exit status, which is logged. */
+function runToEnd({ argv, log, env }: RootCommand): Promise<void> {
   const out = openSync(log, 'a', 0o640);
   return new Promise((resolve) => {
     const [file = '', ...args] = argv;
@@ -45,7 +50,7 @@ function watchOneshot(oneshot: NonNullable<SupervisorSpec['oneshot']>): void {
     running = true;
     while (again) {
       again = false;
-      if (existsSync(oneshot.path)) await runToEnd(oneshot.argv, oneshot.log, oneshot.env);
+      if (existsSync(oneshot.path)) await runToEnd(oneshot);
     }
     running = false;
   };
@@ -77,7 +82,7 @@ async function stopAgent(): Promise<void> {
   const agent = units.get('agent') as Unit;
   if (spec.leave !== undefined) {
     if (agent.status().state === 'running') await leave(spec.leave.socket, spec.leave.path);
-    await runToEnd(spec.leave.clean, spec.leave.log, spec.leave.env);
+    await runToEnd(spec.leave.clean);
   }
   await units.get('proxy')?.stop();
   await agent.stop();
@@ -86,7 +91,7 @@ async function stopAgent(): Promise<void> {
 /** The first start after a power loss is a boot: the kernel has none of our rules any more and the folders on tmpfs are empty. */
 async function boot(): Promise<void> {
   rebooted = false;
-  if (spec.leave !== undefined) await runToEnd(spec.leave.clean, spec.leave.log, spec.leave.env);
+  if (spec.leave !== undefined) await runToEnd(spec.leave.clean);
   if (spec.runDir === undefined) return;
   for (const name of readdirSync(spec.runDir)) {
     if (spec.oneshot !== undefined && join(spec.runDir, name) === dirname(spec.oneshot.path))

@@ -16,10 +16,19 @@ export interface UnitSpec {
   /** Not started before this file exists (ConditionPathExists=, polled). */
   readonly needs?: string;
   readonly restart: RestartPolicy;
+  /** Run as root when the unit has failed for good (OnFailure=). */
+  readonly onFailure?: RootCommand;
   /** Names of the sockets passed from fd 3 on, as systemd passes those of a socket unit; empty: none. */
   readonly fdNames: readonly string[];
   /** What the process is sent by `stop`, and how long until SIGKILL. */
   readonly stopTimeoutMs: number;
+}
+
+/** A program that the supervisor runs as root, its output appended to `log`. */
+export interface RootCommand {
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly log: string;
 }
 
 export type UnitState = 'stopped' | 'waiting' | 'running' | 'restarting' | 'failed';
@@ -35,7 +44,8 @@ export interface Unit {
 
 const PROBE_MS = 50;
 
-export function createUnit(spec: UnitSpec, now: () => number = () => performance.now()): Unit {
+/** A unit, stopped. `failed` is called each time it has failed for good. */
+export function createUnit(spec: UnitSpec, failed: () => void, now: () => number = () => performance.now()): Unit {
   let state: UnitState = 'stopped';
   let child: ChildProcess | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -71,6 +81,7 @@ export function createUnit(spec: UnitSpec, now: () => number = () => performance
     if (verdict === 'fail') {
       wanted = false;
       state = 'failed';
+      failed();
     } else later(spec.restart.delayMs, 'restarting');
   };
   const gone = (process: ChildProcess) =>

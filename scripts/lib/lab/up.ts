@@ -8,6 +8,7 @@ import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Exec } from '../../../agent/host/exec.ts';
 import { MeshError } from '../../../api/errors.ts';
+import { adminStatus } from './admin.ts';
 import { order } from './control.ts';
 import { checkSubnetFree, createNetwork, must, namespaces } from './network.ts';
 import { createOperator, type Operator } from './operator.ts';
@@ -68,15 +69,17 @@ async function bringUpMesh({ exec, programs, say }: UpDeps, plan: LabPlan): Prom
   const operator = await createOperator(plan.controllers[0] as Node, READY_MS);
   say(`controller answers on https://${plan.controllers[0]?.ip4}:${PORTS.rest}`);
   await operator.apply(plan.groups);
-  for (const [index, host] of hosts.entries()) {
-    const peers = index === 0 ? [] : [`${hosts[0]?.ip4}:${PORTS.gossip}`];
-    await joinHost(exec, programs, operator, host, plan.controllers, peers);
-    say(`host ${host.name} joined`);
-  }
-  for (const host of hosts) {
-    await untilReady(host);
-    say(`host ${host.name} is ready`);
-  }
+  const first = hosts[0];
+  await Promise.all(
+    hosts.map(async (host) => {
+      // one peer's address at most: the first host knows none
+      const peers = host === first || first === undefined ? [] : [`${first.ip4}:${PORTS.gossip}`];
+      await joinHost(exec, programs, operator, host, plan.controllers, peers);
+      say(`host ${host.name} joined`);
+      await untilReady(host);
+      say(`host ${host.name} is ready`);
+    }),
+  );
 }
 
 /** ip-netns(8) puts these in the place of /etc's files for whatever runs in the namespace. No host names: they would hide services. */
@@ -208,7 +211,6 @@ async function runOn(exec: Exec, node: Node, command: Command, input: string): P
 
 /** A host is ready when its agent says so on its admin socket: config and endpoints acknowledged by Envoy, rules standing. */
 async function untilReady(host: PlannedHost): Promise<void> {
-  const { adminStatus } = await import('./admin.ts');
   const log = `${pathsOf(host.name).logDir}/agent.log`;
   await poll(`host ${host.name}`, log, READY_MS, async () => {
     const status = await adminStatus(pathsOf(host.name).runDir);

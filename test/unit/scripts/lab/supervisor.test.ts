@@ -60,6 +60,7 @@ async function startSupervisor(t: Test) {
     ...extra,
   });
   const env = { PATH: process.env.PATH ?? '' };
+  const root = (word: string) => ({ argv: ['sh', '-c', `echo ${word} >> ${log}`], env, log: join(dir, 'out') });
   const spec: SupervisorSpec = {
     name: 'h',
     control: join(dir, 'c.sock'),
@@ -74,21 +75,10 @@ async function startSupervisor(t: Test) {
       }),
       proxy: unit(['sh', '-c', PROXY, 'sh', log], { needs: join(dir, 'bootstrap') }),
       broken: unit(['sh', '-c', 'exit 78']),
-      looping: unit(['sh', '-c', 'exit 1']),
+      looping: unit(['sh', '-c', 'exit 1'], { onFailure: root('failed for good') }),
     },
-    oneshot: {
-      path: join(dir, 'run', 'redirect', 'spec.json'),
-      argv: ['sh', '-c', `echo apply >> ${log}`],
-      log: join(dir, 'out'),
-      env,
-    },
-    leave: {
-      socket: join(dir, 'run', 'a.sock'),
-      path: '/leave',
-      clean: ['sh', '-c', `echo clean >> ${log}`],
-      log: join(dir, 'out'),
-      env,
-    },
+    oneshot: { ...root('apply'), path: join(dir, 'run', 'redirect', 'spec.json') },
+    leave: { socket: join(dir, 'run', 'a.sock'), path: '/leave', clean: root('clean') },
     runDir: join(dir, 'run'),
   };
   writeFileSync(join(dir, 'spec.json'), JSON.stringify(spec));
@@ -182,6 +172,7 @@ test('a supervisor does for a lab host what systemd does for a real one', async 
   await order({ do: 'start', unit: 'looping' });
   await until('failed', async () => (await state('looping'))?.state === 'failed');
   t.equal((await state('looping'))?.starts, 3, 'a crash loop ends at the limit');
+  await until('OnFailure= runs', () => events().includes('failed for good'));
 
   t.match(await order({ do: 'start', unit: 'nonsense' }), { error: /no unit nonsense on h; it has agent, proxy/ });
   t.match(await order('junk'), { error: /JSON/ }, 'junk is answered, not died of');
