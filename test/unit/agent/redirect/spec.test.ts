@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { buildRedirectSpec, type SpecWorkload } from '../../../../agent/redirect/build-spec.ts';
 import { permit } from '../../../../agent/redirect/policy.ts';
 import { MAX_SPEC_BYTES, parseSpec, specHash } from '../../../../agent/redirect/spec.ts';
 import { MeshError } from '../../../../api/errors.ts';
@@ -104,4 +105,46 @@ t.test("policy adds what is never captured, and agent.yaml's loopbackAllow", asy
   t.strictSame(spec.excludePorts, [22, 5432, 15200, 15201, 15300]);
   t.strictSame(spec.excludeCidrs, ['10.0.0.0/8']);
   t.strictSame(spec.loopbackAllowUids, [UID.friend]);
+});
+
+t.test('the spec of a host: same workloads in any order, same hash; only STRICT ports are guarded', async (t) => {
+  const workloads: SpecWorkload[] = [
+    {
+      uid: UID.web,
+      outboundPort: 15001,
+      dnsPort: 15053,
+      inboundPorts: [{ number: 8080, mode: 'STRICT' }],
+      portOwnerUids: [UID.friend, UID.web],
+    },
+    {
+      uid: UID.news,
+      outboundPort: 15100,
+      dnsPort: 15054,
+      inboundPorts: [
+        { number: 91, mode: 'DISABLE' },
+        { number: 90, mode: 'PERMISSIVE' },
+      ],
+      portOwnerUids: [],
+    },
+  ];
+  const input = {
+    proxyUid: UID.proxy,
+    inboundPort: 15006,
+    workloads,
+    dns: true,
+    vipRanges: ['fd6d:6573:6800::/48', '240.240.0.0/16'],
+  };
+  const spec = parseSpec(JSON.stringify({ version: 1, requestId: 'x', ...buildRedirectSpec(input) }));
+  const turned = {
+    version: 1,
+    requestId: 'y',
+    ...buildRedirectSpec({ ...input, workloads: [...workloads].reverse() }),
+  } as const;
+  t.equal(specHash(spec), specHash(turned));
+  t.strictSame(spec.inboundPorts, [
+    { port: 90, permissive: true, ownerUids: [UID.news] },
+    { port: 91, permissive: true, ownerUids: [UID.news] },
+    { port: 8080, permissive: false, ownerUids: [UID.friend, UID.web] },
+  ]);
+  t.ok(permit(spec, buildPolicy({ portOwnerUids: new Set([UID.friend]) })));
 });
