@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { test } from 'tap';
+import { TREE } from '../../scripts/lib/lab/paths.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'lab-test-'));
 const file = join(dir, 'plain.yaml');

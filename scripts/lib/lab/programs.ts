@@ -4,7 +4,7 @@
  */
 import { stringify } from 'yaml';
 import { ADMIN_API } from '../../../api/http/admin-api.ts';
-import { type HostPaths, LAB_DIR, pathsOf, ROOT, TREE } from './paths.ts';
+import { type HostPaths, LAB_DIR, pathsOf, TREE } from './paths.ts';
 import { type Node, type PlannedHost, PORTS, TRUST_DOMAIN } from './plan.ts';
 import type { RestartPolicy } from './restart-policy.ts';
 import type { HeldSocket, SupervisorSpec } from './supervisor-spec.ts';
@@ -124,7 +124,6 @@ export function hostSupervisor(programs: Programs, host: PlannedHost): Superviso
   return {
     name: host.name,
     control: paths.control,
-    mounts: [[ROOT, TREE]],
     sockets,
     units: {
       agent: {
@@ -151,7 +150,6 @@ export function controllerSupervisor(programs: Programs, node: Node): Supervisor
   return {
     name: node.name,
     control: paths.control,
-    mounts: [[ROOT, TREE]],
     sockets: [],
     units: {
       controller: {

@@ -5,8 +5,6 @@ export interface SupervisorSpec {
   readonly name: string;
   /** Control socket. */
   readonly control: string;
-  /** [source, target] of bind mounts inside the supervisor's own mount namespace. */
-  readonly mounts: readonly (readonly [string, string])[];
   /** UDP and TCP sockets that the supervisor holds for its units, so that queries wait while a unit restarts: fds 3... in this order. */
   readonly sockets: readonly HeldSocket[];
   /** In the order of their start; stopped in reverse. */

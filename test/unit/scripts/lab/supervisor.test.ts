@@ -64,7 +64,6 @@ async function startSupervisor(t: Test) {
   const spec: SupervisorSpec = {
     name: 'h',
     control: join(dir, 'c.sock'),
-    mounts: [],
     sockets: [
       { type: 'udp', address: '127.0.0.1', port, name: 'dns' },
       { type: 'tcp', address: '127.0.0.1', port, name: 'dns' },
