@@ -80,15 +80,8 @@ test('a lab of plain machines: network, resolver, exec, cuts, and nothing left b
   });
 
   await t.test('cables and partitions', async (t) => {
-    const server = spawn('scripts/lab', [
-      'exec',
-      'b',
-      '--',
-      process.execPath,
-      'scripts/lib/sample-service.ts',
-      'b',
-      'http=8080',
-    ]);
+    const sample = [`${TREE}/build/node/bin/node`, `${TREE}/scripts/lib/sample-service.ts`, 'b', 'http=8080'];
+    const server = spawn('scripts/lab', ['exec', 'b', '--user', 'nobody', '--', ...sample]);
     await new Promise((resolve) => server.stdout.once('data', resolve));
     t.ok(reaches('a', '10.77.0.12', 8080), 'IPv4');
     t.ok(reaches('a', 'fd77::12', 8080), 'IPv6');
