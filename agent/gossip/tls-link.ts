@@ -46,30 +46,23 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
     }
     return context;
   };
+  const wrap = (raw: MessageStream, isServer: boolean): TLSSocket => {
+    // Node checks a chain against a store and, on a raw server socket, ignores the result: `admit` below is the check.
+    const common = { secureContext: secureContext(), rejectUnauthorized: false, ALPNProtocols: [ALPN] };
+    const duplex = duplexOf(raw);
+    return isServer
+      ? new TLSSocket(duplex as never, { ...common, isServer: true, requestCert: true })
+      : connect({ ...common, socket: duplex, minVersion: 'TLSv1.3' });
+  };
   const secure = async (
     raw: MessageStream,
     isServer: boolean,
     options: SecureConnectionOptions = {},
   ): Promise<SecuredConnection> => {
-    const duplex = duplexOf(raw);
-    const socket = isServer
-      ? new TLSSocket(duplex as never, {
-          isServer: true,
-          secureContext: secureContext(),
-          requestCert: true,
-          // Node checks the chain against a store and, on a raw server socket, ignores the result: `admit` below is the check.
-          rejectUnauthorized: false,
-          ALPNProtocols: [ALPN],
-        })
-      : connect({
-          socket: duplex,
-          secureContext: secureContext(),
-          rejectUnauthorized: false,
-          ALPNProtocols: [ALPN],
-          minVersion: 'TLSv1.3',
-        });
+    let socket: TLSSocket | undefined;
     try {
-      await handshake(socket, isServer, options.signal);
+      socket = wrap(raw, isServer);
+      await handshake(socket, raw, isServer, options.signal);
       const leaf = socket.getPeerX509Certificate()?.raw;
       if (leaf === undefined) throw new MeshError('LINK_REFUSED', 'the peer presents no certificate');
       if (socket.getProtocol() !== 'TLSv1.3' || socket.alpnProtocol !== ALPN) {
@@ -87,7 +80,7 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
       deps.onPeer(peer, leaf);
       return { connection, remotePeer };
     } catch (error) {
-      socket.destroy();
+      socket?.destroy();
       raw.abort(error as Error);
       deps.onRefused(error);
       throw error;
@@ -101,7 +94,12 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
 }
 
 /** Resolves when both sides have proved possession of their certificate's key (RFC 8446 4.4.3). */
-function handshake(socket: TLSSocket, isServer: boolean, signal: AbortSignal | undefined): Promise<void> {
+function handshake(
+  socket: TLSSocket,
+  raw: MessageStream,
+  isServer: boolean,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => finish(new MeshError('LINK_TIMEOUT', 'the TLS handshake took too long')),
@@ -112,21 +110,22 @@ function handshake(socket: TLSSocket, isServer: boolean, signal: AbortSignal | u
     const finish = (error?: Error) => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
-      socket.off('close', onClose);
+      raw.removeEventListener('close', onClose);
       socket.off('error', finish);
       socket.on('error', () => {});
       if (error === undefined) resolve();
       else reject(error);
     };
     socket.on('error', finish);
-    socket.on('close', onClose);
+    raw.addEventListener('close', onClose);
+    if (raw.status !== 'open') onClose();
     signal?.addEventListener('abort', onAbort, { once: true });
     socket.once(isServer ? 'secure' : 'secureConnect', () => finish());
   });
 }
 
 /** The encrypted side: bytes of the libp2p connection as a node stream for TLSSocket, with back-pressure both ways. */
-function duplexOf(raw: MessageStream): Duplex {
+export function duplexOf(raw: MessageStream): Duplex {
   const duplex = new Duplex({
     read() {
       if (raw.status === 'open') raw.resume();
