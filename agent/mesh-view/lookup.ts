@@ -1,0 +1,133 @@
+import type { ObjectKey } from '../../api/resources/object.ts';
+import { ROOT_NAMESPACE } from '../../api/resources/registry.ts';
+import { hostMatches, isExportedTo, mostSpecific } from './host-names.ts';
+import { selects } from './object-index.ts';
+import type { SubsetSpec, TrafficPolicy } from './specs.ts';
+import type { DestinationRuleView, MeshView, ServiceView, VirtualServiceView } from './view.ts';
+
+/** What a client in `namespace` sees of the mesh. Lookups are memoised: make one for each namespace and view. */
+export interface ClientView {
+  readonly namespace: string;
+  /** Visible services, one for each host: the client's own namespace's where several define it, else the first by namespace. By host. */
+  readonly services: readonly ServiceView[];
+  /** The service of a host, exact name first, then the longest wildcard. */
+  service(host: string): ServiceView | undefined;
+  /** The rule set of a VirtualService for this host: the most specific host, the oldest object. */
+  virtualService(host: string): VirtualServiceView | undefined;
+  readonly virtualServices: readonly VirtualServiceView[];
+  /** Effective DestinationRule of a service. */
+  destinationRule(service: ServiceView): EffectiveRule | undefined;
+  /**
+   * Empty where this client sees the service as its own namespace does; else a suffix that keeps the names of what is made for this
+   * client's namespace alone apart (a private DestinationRule, a second definition of a host).
+   */
+  variant(service: ServiceView): string;
+}
+
+/** DestinationRules of one namespace for one host, merged: subsets of all, the oldest trafficPolicy. */
+export interface EffectiveRule {
+  readonly namespace: string;
+  readonly trafficPolicy: TrafficPolicy | undefined;
+  readonly subsets: readonly SubsetSpec[];
+  readonly origins: readonly ObjectKey[];
+}
+
+export function clientView(view: MeshView, namespace: string): ClientView {
+  const services = visibleServices(view, namespace);
+  const byHost = new Map(services.map((service) => [service.host, service]));
+  const wildcards = services.map((service) => service.host).filter((host) => host.startsWith('*'));
+  const visible = view.virtualServices.filter((vs) => isExportedTo(vs.spec.exportTo, vs.namespace, namespace));
+  const rules = new Map<ServiceView, EffectiveRule | undefined>();
+  const variants = new Map<ServiceView, string>();
+  const first = new Map<string, ServiceView>();
+  for (const service of view.services) if (!first.has(service.host)) first.set(service.host, service);
+  return {
+    namespace,
+    services,
+    virtualServices: visible,
+    service(host) {
+      return byHost.get(host) ?? byHost.get(mostSpecific(wildcards, host) ?? '');
+    },
+    virtualService(host) {
+      const best = mostSpecific(
+        visible.flatMap((vs) => vs.hosts.filter((pattern) => hostMatches(pattern, host))),
+        host,
+      );
+      return best === undefined ? undefined : visible.find((vs) => vs.hosts.includes(best));
+    },
+    destinationRule(service) {
+      if (!rules.has(service)) rules.set(service, effectiveRule(view.destinationRules, namespace, service));
+      return rules.get(service);
+    },
+    variant(service) {
+      const known = variants.get(service);
+      if (known !== undefined) return known;
+      const own = effectiveRule(view.destinationRules, service.namespace, service)?.origins.join();
+      const same = first.get(service.host) === service && this.destinationRule(service)?.origins.join() === own;
+      const suffix = same ? '' : `~${namespace}`;
+      variants.set(service, suffix);
+      return suffix;
+    },
+  };
+}
+
+function visibleServices(view: MeshView, namespace: string): ServiceView[] {
+  const byHost = new Map<string, ServiceView>();
+  for (const service of view.services) {
+    if (!isExportedTo(service.exportTo, service.namespace, namespace)) continue;
+    const known = byHost.get(service.host);
+    if (known === undefined || (service.namespace === namespace && known.namespace !== namespace)) {
+      byHost.set(service.host, service);
+    }
+  }
+  return [...byHost.values()];
+}
+
+/**
+ * Istio's lookup path: rules in the client's namespace, then in the service's, then in the root namespace; the first that has one for the
+ * host wins, the most specific host within it.
+ */
+function effectiveRule(
+  rules: readonly DestinationRuleView[],
+  client: string,
+  service: ServiceView,
+): EffectiveRule | undefined {
+  for (const namespace of new Set([client, service.namespace, ROOT_NAMESPACE])) {
+    const here = rules.filter(
+      (rule) => rule.namespace === namespace && isExportedTo(rule.spec.exportTo, namespace, client),
+    );
+    const best = mostSpecific(
+      here.map((rule) => rule.host),
+      service.host,
+    );
+    if (best === undefined) continue;
+    return mergeRules(
+      namespace,
+      here.filter((rule) => rule.host === best),
+    );
+  }
+  return undefined;
+}
+
+function mergeRules(namespace: string, rules: readonly DestinationRuleView[]): EffectiveRule {
+  const subsets = new Map<string, SubsetSpec>();
+  for (const subset of rules.flatMap((rule) => rule.spec.subsets ?? [])) {
+    if (!subsets.has(subset.name)) subsets.set(subset.name, subset);
+  }
+  return {
+    namespace,
+    trafficPolicy: rules.find((rule) => rule.spec.trafficPolicy !== undefined)?.spec.trafficPolicy,
+    subsets: [...subsets.values()],
+    origins: rules.map((rule) => rule.key).sort(),
+  };
+}
+
+/** True when an object's sourceLabels and sourceNamespace admit the client. */
+export function admitsSource(
+  match: { readonly sourceLabels?: Readonly<Record<string, string>>; readonly sourceNamespace?: string },
+  client: { readonly namespace: string; readonly labels: Readonly<Record<string, string>> },
+): boolean {
+  if (match.sourceNamespace !== undefined && match.sourceNamespace !== '' && match.sourceNamespace !== client.namespace)
+    return false;
+  return selects(match.sourceLabels, client.labels);
+}

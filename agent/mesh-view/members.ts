@@ -1,0 +1,221 @@
+import type { EndpointSnapshot, HostEntry, WorkloadRecord } from '../../api/gossip/host-record.ts';
+import { workloadSpiffeId } from '../../api/identity/spiffe-id.ts';
+import { type ObjectKey, objectKey } from '../../api/resources/object.ts';
+import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
+import { compare, type ObjectIndex, type Typed } from './object-index.ts';
+import type { MtlsLookup } from './peer-authentication.ts';
+import type { WorkloadGroupSpec, WorkloadSpec } from './specs.ts';
+import type { Health, Transport } from './view.ts';
+
+/** Label by which a pushed WorkloadEntry or endpoint says that it speaks the mesh's mTLS (Istio's own label). */
+const TLS_MODE_LABEL = 'security.istio.io/tlsMode';
+
+/** One address of a member that serves now. */
+export interface Instance {
+  readonly id: string;
+  readonly addresses: readonly string[];
+  readonly weight: number;
+  readonly health: Health;
+}
+
+/**
+ * Something that a service's selector can select: a WorkloadGroup (served by the hosts that gossip says) or a WorkloadEntry. What is here
+ * besides `instances` comes from signed config alone.
+ */
+export interface Member {
+  readonly key: ObjectKey;
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly ports: Readonly<Record<string, number>>;
+  readonly locality: string;
+  readonly spiffeId: string;
+  /** Whether peers speak mTLS to a port of it now. */
+  mtls(port: number): boolean;
+  /** The same by config alone: `mixed` where gossip decides. */
+  transport(port: number): Transport;
+  readonly instances: readonly Instance[];
+}
+
+/** What members are made of. */
+export interface MemberSources {
+  readonly desired: DesiredConfig;
+  readonly endpoints: EndpointSnapshot;
+  readonly objects: ObjectIndex;
+  readonly mtls: MtlsLookup;
+}
+
+/** Every member of the mesh, by namespace. Hosts that are dead, left, revoked or not granted the group serve nothing. */
+export function membersByNamespace(sources: MemberSources): ReadonlyMap<string, readonly Member[]> {
+  const live = liveHosts(sources);
+  const groups = sources.objects<WorkloadGroupSpec>('WorkloadGroup');
+  const entries = sources
+    .objects<WorkloadSpec>('WorkloadEntry')
+    .map((entry) => entryMember(entry, groups, sources, live));
+  const taken = new Set(entries.flatMap((entry) => (entry.covers === undefined ? [] : [entry.covers])));
+  const members = [
+    ...groups.map((group) => groupMember(group, sources, live, taken)),
+    ...entries.map((entry) => entry.member),
+  ];
+  const byNamespace = new Map<string, Member[]>();
+  for (const member of members.sort((a, b) => compare(a.key, b.key))) {
+    byNamespace.set(member.namespace, [...(byNamespace.get(member.namespace) ?? []), member]);
+  }
+  return byNamespace;
+}
+
+interface LiveWorkload {
+  readonly host: string;
+  readonly entry: HostEntry;
+  readonly record: WorkloadRecord;
+}
+
+/** Workloads of usable hosts by group, sorted by host. A suspect host still serves: only the observer's own probes take it out. */
+function liveHosts({ desired, endpoints }: MemberSources): ReadonlyMap<string, readonly LiveWorkload[]> {
+  const byGroup = new Map<string, LiveWorkload[]>();
+  for (const host of [...endpoints.hosts.keys()].sort(compare)) {
+    const entry = endpoints.hosts.get(host) as HostEntry;
+    const grant = desired.hosts.get(host);
+    const usable = (entry.liveness === 'alive' || entry.liveness === 'suspect') && entry.record.leaving !== true;
+    if (!usable || grant === undefined || desired.revokedHosts.has(host)) continue;
+    for (const record of entry.record.workloads) {
+      if (!grant.workloadGroups.includes(record.group)) continue;
+      byGroup.set(record.group, [...(byGroup.get(record.group) ?? []), { host, entry, record }]);
+    }
+  }
+  return byGroup;
+}
+
+function groupMember(
+  group: Typed<WorkloadGroupSpec>,
+  { desired, mtls }: MemberSources,
+  live: ReadonlyMap<string, readonly LiveWorkload[]>,
+  taken: ReadonlySet<string>,
+): Member {
+  const template = group.spec.template ?? {};
+  const labels = { ...group.spec.metadata?.labels, ...template.labels };
+  const modes = mtls(group.namespace, labels);
+  const id = `${group.namespace}/${group.name}`;
+  const instances = (live.get(id) ?? []).flatMap(({ host, entry, record }): Instance[] => {
+    const addresses = ipv4First(entry.provenAddresses);
+    if (addresses.length === 0 || taken.has(`${host}/${id}`)) return [];
+    return [{ id: `${host}/${id}`, addresses, weight: record.weight ?? template.weight ?? 1, health: record.health }];
+  });
+  return {
+    key: objectKey('WorkloadGroup', group.namespace, group.name),
+    namespace: group.namespace,
+    name: group.name,
+    labels,
+    ports: template.ports ?? {},
+    locality: template.locality ?? '',
+    spiffeId: workloadSpiffeId(desired.trustDomain, group.namespace, template.serviceAccount ?? 'default'),
+    mtls: (port) => modes.modeOf(port) !== 'DISABLE',
+    transport: (port) => (modes.modeOf(port) === 'DISABLE' ? 'plain' : 'mtls'),
+    instances,
+  };
+}
+
+/**
+ * A WorkloadEntry. Where a granted host serves a group of the same namespace and service account on the entry's address, the two are one
+ * endpoint: address and labels from the entry, liveness and mTLS from the host (DESIGN 3.7). An entry that no host covers stands by itself.
+ */
+function entryMember(
+  entry: Typed<WorkloadSpec>,
+  groups: readonly Typed<WorkloadGroupSpec>[],
+  sources: MemberSources,
+  live: ReadonlyMap<string, readonly LiveWorkload[]>,
+): { readonly member: Member; readonly covers: string | undefined } {
+  const { spec, namespace } = entry;
+  const labels = { ...entry.labels, ...spec.labels };
+  const address = spec.address ?? '';
+  const account = spec.serviceAccount;
+  const candidates = groups.filter(
+    (group) =>
+      group.namespace === namespace &&
+      (account === undefined || (group.spec.template?.serviceAccount ?? 'default') === account),
+  );
+  const covering = candidates
+    .flatMap((group) => live.get(`${group.namespace}/${group.name}`) ?? [])
+    .find((workload) => workload.entry.provenAddresses.includes(address));
+  const granted = covering ?? grantedButGone(candidates, sources, address);
+  const modes = sources.mtls(namespace, labels);
+  const meshed = granted !== undefined || labels[TLS_MODE_LABEL] === 'istio';
+  const alive = granted === undefined || covering !== undefined;
+  const instance = {
+    id: entry.key,
+    addresses: [address],
+    weight: spec.weight ?? covering?.record.weight ?? 1,
+    health: covering?.record.health ?? ('healthy' as const),
+  };
+  return {
+    covers: covering === undefined ? undefined : `${covering.host}/${covering.record.group}`,
+    member: {
+      key: entry.key,
+      namespace,
+      name: entry.name,
+      labels,
+      ports: spec.ports ?? {},
+      locality: spec.locality ?? '',
+      spiffeId: workloadSpiffeId(sources.desired.trustDomain, namespace, account ?? 'default'),
+      mtls: (port) => meshed && modes.modeOf(port) !== 'DISABLE',
+      transport: (port) => {
+        if (modes.modeOf(port) === 'DISABLE') return 'plain';
+        return labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : candidates.length > 0 ? 'mixed' : 'plain';
+      },
+      instances: alive && address !== '' ? [instance] : [],
+    },
+  };
+}
+
+/** A known host of the mesh that holds the entry's address and one of the groups, but is dead, left or revoked: the entry is dead too. */
+function grantedButGone(
+  candidates: readonly Typed<WorkloadGroupSpec>[],
+  { desired, endpoints }: MemberSources,
+  address: string,
+): true | undefined {
+  const ids = new Set(candidates.map((group) => `${group.namespace}/${group.name}`));
+  for (const [host, entry] of endpoints.hosts) {
+    if (!entry.record.addresses.includes(address)) continue;
+    if (
+      entry.record.workloads.some((w) => ids.has(w.group) && desired.hosts.get(host)?.workloadGroups.includes(w.group))
+    )
+      return true;
+  }
+  return undefined;
+}
+
+/** IPv4 before IPv6, each in the order given: the first is what Envoy tries first. */
+export function ipv4First(addresses: readonly string[]): readonly string[] {
+  return [...addresses.filter((a) => !a.includes(':')), ...addresses.filter((a) => a.includes(':'))];
+}
+
+/** What a ServiceEntry's own endpoint is: a member that only that service selects. */
+export function inlineMember(
+  spec: WorkloadSpec,
+  owner: { readonly key: ObjectKey; readonly namespace: string; readonly name: string; readonly trustDomain: string },
+  index: number,
+): Member {
+  const labels = spec.labels ?? {};
+  return {
+    key: owner.key,
+    namespace: owner.namespace,
+    name: owner.name,
+    labels,
+    ports: spec.ports ?? {},
+    locality: spec.locality ?? '',
+    spiffeId: workloadSpiffeId(owner.trustDomain, owner.namespace, spec.serviceAccount ?? 'default'),
+    mtls: () => labels[TLS_MODE_LABEL] === 'istio',
+    transport: () => (labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : 'plain'),
+    instances:
+      spec.address === undefined
+        ? []
+        : [
+            {
+              id: `${owner.key}#${String(index).padStart(4, '0')}`,
+              addresses: [spec.address],
+              weight: spec.weight ?? 1,
+              health: 'healthy',
+            },
+          ],
+  };
+}

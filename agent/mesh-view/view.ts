@@ -1,0 +1,129 @@
+import type { ObjectKey } from '../../api/resources/object.ts';
+import type { DestinationRuleSpec, VirtualServiceSpec } from './specs.ts';
+
+/** Protocol of a service port: what Envoy may assume of it. AUTO: not declared, found out per connection. TLS: opaque TLS, routed by SNI. */
+export type Protocol = 'HTTP' | 'HTTP2' | 'TLS' | 'TCP' | 'AUTO';
+
+/** How connections to one port are secured: every endpoint by mTLS, none, or each by its own metadata (auto mTLS, DESIGN 3.4). */
+export type Transport = 'mtls' | 'plain' | 'mixed';
+
+export type MtlsMode = 'DISABLE' | 'PERMISSIVE' | 'STRICT';
+
+export type Health = 'healthy' | 'unhealthy' | 'draining';
+
+export interface ServicePort {
+  readonly number: number;
+  readonly name: string;
+  readonly protocol: Protocol;
+  /** From config alone, never from gossip: a host that comes or goes changes endpoints, not clusters. */
+  readonly transport: Transport;
+}
+
+/** One thing that serves a service: a WorkloadGroup on one host, a WorkloadEntry, or an endpoint written into a ServiceEntry. */
+export interface EndpointView {
+  /** Stable name, unique within the service, e.g. `HOST/NS/GROUP`. Endpoints are sorted by it. */
+  readonly id: string;
+  /** IP addresses, IPv4 first; a DNS name where the service's resolution is DNS. Never empty. */
+  readonly addresses: readonly string[];
+  /** By number of the service port; a port that is absent is not served here. */
+  readonly ports: Readonly<Record<number, { readonly port: number; readonly mtls: boolean }>>;
+  readonly labels: Readonly<Record<string, string>>;
+  /** `REGION/ZONE/SUBZONE`, shorter or empty. */
+  readonly locality: string;
+  /** 1 or more. */
+  readonly weight: number;
+  readonly health: Health;
+  readonly namespace: string;
+  /** Name of the WorkloadGroup or WorkloadEntry, for telemetry. */
+  readonly workload: string;
+}
+
+/** One service host. A v1 Service or one host of the ServiceEntries of one namespace. */
+export interface ServiceView {
+  readonly host: string;
+  readonly namespace: string;
+  /** Short name, for telemetry. */
+  readonly name: string;
+  /** VIPs and written addresses, IPs or CIDRs: where clients connect to. */
+  readonly addresses: readonly string[];
+  /** By number. */
+  readonly ports: readonly ServicePort[];
+  readonly resolution: 'STATIC' | 'DNS' | 'DNS_ROUND_ROBIN' | 'NONE';
+  readonly external: boolean;
+  readonly endpoints: readonly EndpointView[];
+  /** SPIFFE IDs that a server of this service may have; sorted. */
+  readonly identities: readonly string[];
+  readonly exportTo: readonly string[] | undefined;
+  /** Sorted. */
+  readonly origins: readonly ObjectKey[];
+}
+
+export interface VirtualServiceView {
+  readonly key: ObjectKey;
+  readonly namespace: string;
+  /** Full names or wildcards. */
+  readonly hosts: readonly string[];
+  readonly spec: VirtualServiceSpec;
+}
+
+export interface DestinationRuleView {
+  readonly key: ObjectKey;
+  readonly namespace: string;
+  /** Full name or wildcard. */
+  readonly host: string;
+  readonly spec: DestinationRuleSpec;
+}
+
+/** A port of a local workload that peers may connect to. */
+export interface InboundPort {
+  readonly number: number;
+  readonly mode: MtlsMode;
+  readonly protocol: Protocol;
+  /** The service that the port serves, for telemetry; the first by name if several do. */
+  readonly service?: { readonly host: string; readonly name: string; readonly namespace: string };
+}
+
+/** One workload of this host. */
+export interface WorkloadView {
+  /** `NAMESPACE/NAME` of the WorkloadGroup. */
+  readonly group: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly serviceAccount: string;
+  readonly spiffeId: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly outboundPort: number;
+  readonly inboundPorts: readonly InboundPort[];
+  /** The policies that shaped the ports; sorted. */
+  readonly origins: readonly ObjectKey[];
+}
+
+/** What the agent knows of its own host. */
+export interface HostView {
+  readonly id: string;
+  readonly addresses: readonly string[];
+  /** `REGION/ZONE/SUBZONE`, shorter or empty. */
+  readonly locality: string;
+  /** Whether the host has IPv6 at all: listeners bind [::1] and [::] only then. */
+  readonly ipv6: boolean;
+}
+
+/** The mesh as this host sees it. Immutable; same inputs, same view; every list is sorted or in order of precedence. */
+export interface MeshView {
+  readonly generation: number;
+  readonly trustDomain: string;
+  readonly host: HostView;
+  /** CIDRs that virtual addresses come from: 240.240.0.0/16 and the mesh's IPv6 prefixes. */
+  readonly vipRanges: readonly string[];
+  readonly outboundPolicy: 'ALLOW_ANY' | 'REGISTRY_ONLY';
+  /** In the order of agent.yaml. */
+  readonly workloads: readonly WorkloadView[];
+  /** By host, then namespace. */
+  readonly services: readonly ServiceView[];
+  /** For the mesh (not gateways), oldest first. */
+  readonly virtualServices: readonly VirtualServiceView[];
+  /** Oldest first. */
+  readonly destinationRules: readonly DestinationRuleView[];
+  /** DNS SANs of revoked hosts; sorted. */
+  readonly revokedNames: readonly string[];
+}

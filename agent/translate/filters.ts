@@ -1,0 +1,149 @@
+import type { WorkloadView } from '../mesh-view/view.ts';
+import { ADS, any, extension, type JsonObject } from './json.ts';
+import { httpAccessLogs, PEER_STATE, type Reporter, tcpAccessLogs } from './telemetry.ts';
+import { ALPN, IDENTITY_STATE } from './tls.ts';
+
+/** Headers by which two proxies of the mesh tell each other what the request itself no longer says. Inbound strips them. */
+export const MESH_HEADER = {
+  /** The version that the application spoke to its proxy: the other side speaks the same to its application (DESIGN 3.13). */
+  protocol: 'x-hostmesh-protocol',
+  workload: 'x-hostmesh-workload',
+  app: 'x-hostmesh-app',
+  version: 'x-hostmesh-version',
+} as const;
+
+const HTTP_RBAC = 'envoy.extensions.filters.http.rbac.v3.RBAC';
+const NETWORK_RBAC = 'envoy.extensions.filters.network.rbac.v3.RBAC';
+const TCP_PROXY = 'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy';
+
+/** A connection lives this long without a byte; Istio's default for TCP. */
+const TCP_IDLE = '3600s';
+
+/** A filter whose config comes as an extension resource of that name: it changes without touching its chain (DESIGN 3.12). */
+export function discovered(name: string, type: string): JsonObject {
+  return { name, config_discovery: { config_source: ADS, type_urls: [`type.googleapis.com/${type}`] } };
+}
+
+/** Inbound policy of an HTTP chain, denials first. */
+export function httpRbacFilter(name: string): JsonObject {
+  return discovered(name, HTTP_RBAC);
+}
+
+/** Inbound policy of a TCP chain, for new connections. */
+export function networkRbacFilter(name: string): JsonObject {
+  return discovered(name, NETWORK_RBAC);
+}
+
+/** A TCP chain's last filter; `name` is that of the extension resource made by tcpProxy. */
+export function tcpProxyFilter(name: string): JsonObject {
+  return discovered(name, TCP_PROXY);
+}
+
+/** Config of a TCP proxy. `target`: `cluster` or `weighted_clusters`. */
+export function tcpProxy(
+  statPrefix: string,
+  target: JsonObject,
+  reporter: Reporter,
+  hash: readonly JsonObject[] = [],
+): JsonObject {
+  return any(TCP_PROXY, {
+    stat_prefix: statPrefix,
+    ...target,
+    idle_timeout: TCP_IDLE,
+    ...(hash.length === 0 ? {} : { hash_policy: hash }),
+    access_log: tcpAccessLogs(reporter),
+    access_log_options: { flush_access_log_on_connected: true },
+  });
+}
+
+/**
+ * Gives the connection the identity that its upstream connections take (DESIGN 3.5): hashed into the pool's key, so that two identities
+ * never share a connection. `bytes`: it will not be HTTP, whatever the cluster's ALPN says.
+ */
+export function identityFilter(workload: WorkloadView, bytes: boolean): JsonObject {
+  const state = (object_key: string, factory_key: string, value: string): JsonObject => ({
+    object_key,
+    factory_key,
+    format_string: { text_format_source: { inline_string: value } },
+    shared_with_upstream: 'ONCE',
+    read_only: true,
+  });
+  const protocols = 'envoy.network.application_protocols';
+  return extension(
+    'envoy.filters.network.set_filter_state',
+    'envoy.extensions.filters.network.set_filter_state.v3.Config',
+    {
+      on_new_connection: [
+        state(IDENTITY_STATE, 'envoy.hashable_string', workload.spiffeId),
+        ...(bytes ? [state(protocols, protocols, ALPN.tcp)] : []),
+      ],
+    },
+  );
+}
+
+const FAULT = extension('envoy.filters.http.fault', 'envoy.extensions.filters.http.fault.v3.HTTPFault');
+const CORS = extension('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors');
+const ROUTER = extension('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router');
+
+/** Keeps the peer's labels for the metrics; the router removes the headers before the application sees them. */
+const PEER_LABELS = extension(
+  'envoy.filters.http.set_filter_state',
+  'envoy.extensions.filters.http.set_filter_state.v3.Config',
+  {
+    on_request_headers: (['workload', 'app', 'version'] as const).map((key) => ({
+      object_key: PEER_STATE[key],
+      factory_key: 'envoy.string',
+      format_string: { text_format_source: { inline_string: `%REQ(${MESH_HEADER[key]})%` } },
+      skip_if_empty: true,
+    })),
+  },
+);
+
+const COMMON: JsonObject = {
+  codec_type: 'AUTO',
+  stream_idle_timeout: '0s',
+  normalize_path: true,
+  merge_slashes: false,
+  use_remote_address: false,
+  server_header_transformation: 'PASS_THROUGH',
+  upgrade_configs: [{ upgrade_type: 'websocket' }],
+  http_protocol_options: { accept_http_10: true },
+  http2_protocol_options: { allow_connect: true },
+};
+
+/** HCM of an outbound chain; routes by RDS. */
+export function outboundHttp(route: string, workload: WorkloadView): JsonObject {
+  return extension(
+    'envoy.filters.network.http_connection_manager',
+    'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+    {
+      ...COMMON,
+      stat_prefix: 'outbound',
+      rds: { route_config_name: route, config_source: ADS },
+      http_filters: [CORS, FAULT, ROUTER],
+      access_log: httpAccessLogs({ side: 'source', workload }),
+    },
+  );
+}
+
+/** HCM of an inbound chain: policy, then to the application. `routes` is inline: it never changes. */
+export function inboundHttp(options: {
+  readonly reporter: Reporter & { readonly side: 'destination' };
+  readonly policies: readonly string[];
+  readonly routes: JsonObject;
+}): JsonObject {
+  const { reporter, policies, routes } = options;
+  return extension(
+    'envoy.filters.network.http_connection_manager',
+    'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+    {
+      ...COMMON,
+      stat_prefix: 'inbound',
+      route_config: routes,
+      forward_client_cert_details: reporter.mtls ? 'SANITIZE_SET' : 'SANITIZE',
+      ...(reporter.mtls ? { set_current_client_cert_details: { uri: true } } : {}),
+      http_filters: [...policies.map(httpRbacFilter), ...(reporter.mtls ? [PEER_LABELS] : []), ROUTER],
+      access_log: httpAccessLogs(reporter),
+    },
+  );
+}

@@ -1,0 +1,83 @@
+import { compact, extension, type JsonObject, socketAddress } from './json.ts';
+
+/** One filter chain before it has a name: two with the same match would make Envoy refuse the listener. */
+export interface Chain {
+  readonly name: string;
+  readonly match: JsonObject;
+  readonly filters: readonly JsonObject[];
+  readonly transportSocket?: JsonObject;
+  readonly metadata?: JsonObject;
+}
+
+/** Ports whose servers speak first: their connections are never held back to see what the client says. A constant, so that no config change replaces a listener. */
+const SERVER_FIRST_PORTS = [21, 25, 110, 143, 587, 3306, 33_060];
+
+/** Undeclared protocols are told apart within this time, or taken as bytes (DESIGN 3.13). */
+const DETECTION_TIMEOUT = '0.2s';
+
+/** What every redirected listener does with a new connection: where it was going, whether it is TLS, whether it is HTTP. */
+export function listenerBody(options: {
+  readonly addresses: readonly string[];
+  readonly port: number;
+  readonly direction: 'INBOUND' | 'OUTBOUND';
+  readonly chains: readonly Chain[];
+  readonly defaultChain?: Chain;
+}): JsonObject {
+  const { addresses, port, direction, chains, defaultChain } = options;
+  const [first, ...others] = addresses.map((address) => socketAddress(address, port)) as [JsonObject, ...JsonObject[]];
+  return compact({
+    address: first,
+    additional_addresses: others.length === 0 ? undefined : others.map((address) => ({ address })),
+    traffic_direction: direction,
+    listener_filters: LISTENER_FILTERS,
+    listener_filters_timeout: DETECTION_TIMEOUT,
+    continue_on_listener_filters_timeout: true,
+    connection_balance_config: direction === 'INBOUND' ? { exact_balance: {} } : undefined,
+    filter_chains: uniqueByMatch(chains).map(chainBody),
+    default_filter_chain: defaultChain === undefined ? undefined : chainBody(defaultChain),
+  });
+}
+
+const SERVER_FIRST: JsonObject = {
+  or_match: {
+    rules: SERVER_FIRST_PORTS.map((port) => ({ destination_port_range: { start: port, end: port + 1 } })),
+  },
+};
+
+const LISTENER_FILTERS: readonly JsonObject[] = [
+  extension('envoy.filters.listener.original_dst', 'envoy.extensions.filters.listener.original_dst.v3.OriginalDst'),
+  {
+    ...extension(
+      'envoy.filters.listener.tls_inspector',
+      'envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector',
+    ),
+    filter_disabled: SERVER_FIRST,
+  },
+  {
+    ...extension(
+      'envoy.filters.listener.http_inspector',
+      'envoy.extensions.filters.listener.http_inspector.v3.HttpInspector',
+    ),
+    filter_disabled: SERVER_FIRST,
+  },
+];
+
+function chainBody(chain: Chain): JsonObject {
+  return compact({
+    name: chain.name,
+    filter_chain_match: Object.keys(chain.match).length === 0 ? undefined : chain.match,
+    filters: chain.filters,
+    transport_socket: chain.transportSocket,
+    metadata: chain.metadata,
+  });
+}
+
+/** The first chain of each match, in order of name. */
+function uniqueByMatch(chains: readonly Chain[]): readonly Chain[] {
+  const byMatch = new Map<string, Chain>();
+  for (const chain of chains) {
+    const key = JSON.stringify(chain.match);
+    if (!byMatch.has(key)) byMatch.set(key, chain);
+  }
+  return [...byMatch.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}

@@ -1,0 +1,46 @@
+import type { ClientView } from '../mesh-view/lookup.ts';
+import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
+
+/** Clusters that every host has. */
+export const CLUSTER = {
+  /** To wherever the application was going. */
+  passthrough: 'PassthroughCluster',
+  /** Nowhere: REGISTRY_ONLY, and what must not be let through. */
+  blackHole: 'BlackHoleCluster',
+  /** To a local application, speaking HTTP/1.1, HTTP/2, what the caller speaks, or bytes. */
+  inboundHttp1: 'inbound_http1',
+  inboundHttp2: 'inbound_http2',
+  inboundSame: 'inbound_same',
+  inboundTcp: 'inbound_tcp',
+} as const;
+
+/** SNI of a connection to one port and subset, as Istio's gateways between networks read it. */
+export function sniName(host: string, port: number, subset?: string): string {
+  return `outbound_.${port}_.${subset ?? ''}_.${host}`;
+}
+
+/** Name of the cluster by which a client reaches a port and subset: the SNI, and a suffix where this client's namespace has its own. */
+export function clusterName(client: ClientView, service: ServiceView, port: number, subset?: string): string {
+  return `${sniName(service.host, port, subset)}${client.variant(service)}`;
+}
+
+/** Route configuration of one workload and port: `vip` for virtual and written addresses, `any` for services that live wherever clients go. */
+export function routeName(workload: WorkloadView, port: number, scope: 'vip' | 'any'): string {
+  return `outbound_.${port}_.${workload.group}${scope === 'any' ? '_.any' : ''}`;
+}
+
+export function outboundListenerName(workload: WorkloadView): string {
+  return `outbound_${workload.outboundPort}`;
+}
+
+export const INBOUND_LISTENER = 'inbound';
+
+/** The TCP proxy of one chain, as an extension config: its route can change without touching the chain. */
+export function tcpRouteName(workload: WorkloadView, port: number, host: string, match = ''): string {
+  return `tcp_.${port}_.${host}${match === '' ? '' : `_.${match}`}@${workload.group}`;
+}
+
+/** Policy of a workload's inbound chains, as extension configs. */
+export function rbacName(workload: WorkloadView, kind: 'http' | 'tcp', action: 'deny' | 'allow'): string {
+  return `rbac_.${kind}_.${action}@${workload.group}`;
+}

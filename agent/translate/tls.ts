@@ -1,0 +1,82 @@
+import { ADS, any, extension, type JsonObject } from './json.ts';
+
+/** Name of the trust bundle among the secrets. */
+export const ROOT_SECRET = 'ROOTCA';
+/** Asked for when a connection carries no identity; nobody serves it, so such a connection fails. */
+export const NO_IDENTITY = 'no-identity';
+/** Filter state by which Envoy's upstream certificate mapper finds the secret (it also separates connection pools). */
+export const IDENTITY_STATE = 'envoy.tls.certificate_mappers.on_demand_secret';
+
+/** What a client offers by ALPN says what is inside the mTLS: HTTP (which the server tells apart by itself) or bytes. */
+export const ALPN = { http: 'istio-http/1.1', http2: 'istio-h2', tcp: 'istio' } as const;
+
+const TLS_PARAMS: JsonObject = { tls_minimum_protocol_version: 'TLSv1_2', tls_maximum_protocol_version: 'TLSv1_3' };
+
+const UPSTREAM_TLS = 'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext';
+const DOWNSTREAM_TLS = 'envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext';
+
+function secret(name: string): JsonObject {
+  return { name, sds_config: ADS };
+}
+
+function validation(sans: readonly JsonObject[]): JsonObject {
+  return {
+    combined_validation_context: {
+      default_validation_context: { match_typed_subject_alt_names: sans },
+      validation_context_sds_secret_config: secret(ROOT_SECRET),
+    },
+  };
+}
+
+/**
+ * mTLS to a service: the caller's SVID by its connection's filter state (DESIGN 3.5), the server's SPIFFE ID exactly one of `identities`.
+ * No identity known means nobody may answer: the pattern then matches nothing.
+ */
+export function upstreamMtls(options: {
+  readonly identities: readonly string[];
+  readonly sni: string;
+  readonly alpn: string;
+}): JsonObject {
+  const { identities, sni, alpn } = options;
+  const sans = (identities.length === 0 ? ['spiffe://nobody'] : identities).map(
+    (exact): JsonObject => ({ san_type: 'URI', matcher: { exact } }),
+  );
+  return extension('envoy.transport_sockets.tls', UPSTREAM_TLS, {
+    sni,
+    common_tls_context: {
+      tls_params: TLS_PARAMS,
+      alpn_protocols: [alpn],
+      custom_tls_certificate_selector: extension(
+        'envoy.tls.upstream_certificate_selectors.on_demand_secret',
+        'envoy.extensions.transport_sockets.tls.cert_selectors.on_demand_secret.v3.Config',
+        {
+          config_source: ADS,
+          certificate_mapper: extension(
+            'envoy.tls.upstream_certificate_mappers.filter_state_override',
+            'envoy.extensions.transport_sockets.tls.cert_mappers.filter_state_override.v3.Config',
+            { default_value: NO_IDENTITY },
+          ),
+        },
+      ),
+      ...validation(sans),
+    },
+  });
+}
+
+/** mTLS of a workload's port: its own SVID; any workload of the trust domain may speak to it, nobody else (hosts' and controllers' SVIDs neither). */
+export function downstreamMtls(spiffeId: string, trustDomain: string): JsonObject {
+  return extension('envoy.transport_sockets.tls', DOWNSTREAM_TLS, {
+    require_client_certificate: true,
+    common_tls_context: {
+      tls_params: TLS_PARAMS,
+      tls_certificate_sds_secret_configs: [secret(spiffeId)],
+      ...validation([{ san_type: 'URI', matcher: { prefix: `spiffe://${trustDomain}/ns/` } }]),
+    },
+  });
+}
+
+/** No TLS. */
+export const RAW: JsonObject = {
+  name: 'envoy.transport_sockets.raw_buffer',
+  typed_config: any('envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer'),
+};
