@@ -175,10 +175,8 @@ export function createDns(deps: DnsDeps): Dns {
     ] as const) {
       const given = deps.inherited.filter((socket) => socket.port === port && socket.family === family);
       try {
-        for (const fd of given.length > 0 ? fdsOf(given, 'udp') : [undefined])
-          serveUdp(await bindUdp(family, address, port, fd), namespace);
-        for (const fd of given.length > 0 ? fdsOf(given, 'tcp') : [undefined])
-          serveTcp(await bindTcp(address, port, fd), namespace);
+        for (const fd of fdsOf(given, 'udp')) serveUdp(await bindUdp(family, address, port, fd), namespace);
+        for (const fd of fdsOf(given, 'tcp')) serveTcp(await bindTcp(address, port, fd), namespace);
       } catch (error) {
         const code = (error as NodeJS.ErrnoException).code;
         if (family !== 'v6' || (code !== 'EADDRNOTAVAIL' && code !== 'EAFNOSUPPORT'))
@@ -221,8 +219,10 @@ export function createDns(deps: DnsDeps): Dns {
   };
 }
 
-function fdsOf(given: readonly InheritedSocket[], protocol: 'udp' | 'tcp'): number[] {
-  return given.filter((socket) => socket.protocol === protocol).map((socket) => socket.fd);
+/** Descriptors to take over; [undefined], bind it ourselves, where none was handed over. */
+function fdsOf(given: readonly InheritedSocket[], protocol: 'udp' | 'tcp'): (number | undefined)[] {
+  const fds = given.filter((socket) => socket.protocol === protocol).map((socket) => socket.fd);
+  return fds.length === 0 ? [undefined] : fds;
 }
 
 function bindUdp(family: 'v4' | 'v6', address: string, port: number, fd: number | undefined): Promise<dgram.Socket> {

@@ -35,3 +35,8 @@ export function globalAddresses(interfaces: ReturnType<typeof networkInterfaces>
   const of = (family: string) => usable.filter((entry) => entry.family === family).map((entry) => entry.address);
   return [...new Set([...of('IPv4'), ...of('IPv6')])];
 }
+
+/** Whether this host has IPv6 at all: `::1` on loopback. The same test as the redirection's: listeners and rules must agree on it. */
+export function hasIpv6(interfaces: ReturnType<typeof networkInterfaces> = networkInterfaces()): boolean {
+  return Object.values(interfaces).some((list) => list?.some((entry) => entry.internal && entry.address === '::1'));
+}

@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { chmod, link, lstat, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MeshError } from '../../api/errors.ts';
 import { writeFileAtomic } from '../../runtime/atomic-file.ts';
@@ -95,12 +95,25 @@ async function tryLock(path: string): Promise<boolean> {
     }
     return true;
   }
-  const [pid = '', started = ''] = (await readFile(path, 'utf8').catch(() => '')).split(' ');
+  const content = await readFile(path, 'utf8').catch(() => '');
+  const [pid = '', started = ''] = content.split(' ');
   // An empty file is a run between its two steps, or one that died there: only its age tells.
   const age = Date.now() - ((await lstat(path).catch(() => undefined))?.mtimeMs ?? Date.now());
   const dead = pid === '' ? age > 2000 : (await startTime(Number(pid))) !== started;
-  if (dead) await rm(path, { force: true });
+  if (dead) await removeStale(path, content);
   return false;
+}
+
+/** Moves the dead run's lock away. Another waiter may have done so and locked meanwhile: then what was moved is its lock, and goes back. */
+async function removeStale(path: string, content: string): Promise<void> {
+  const aside = `${path}.${process.pid}`;
+  const moved = await rename(path, aside).then(
+    () => true,
+    () => false,
+  );
+  if (!moved) return;
+  if ((await readFile(aside, 'utf8')) !== content) await link(aside, path).catch(() => {});
+  await rm(aside, { force: true });
 }
 
 /** Field 22 of /proc/PID/stat: with the pid it names a process for good. Empty when there is none. */

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { createExec } from '../../../../agent/host/exec.ts';
-import { globalAddresses, isGlobalUnicast } from '../../../../agent/host/interfaces.ts';
+import { globalAddresses, hasIpv6, isGlobalUnicast } from '../../../../agent/host/interfaces.ts';
 import { createUsers, parsePasswd } from '../../../../agent/host/users.ts';
 
 t.test('exec: literal arguments, stdin, status, bounds', async (t) => {
