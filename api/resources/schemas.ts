@@ -1,0 +1,73 @@
+import type { KindInfo } from './registry.ts';
+import generated from './schemas.json' with { type: 'json' };
+import type { StructuralSchema } from './structural.ts';
+
+const STRING: StructuralSchema = { type: 'string' };
+const strings = (description: string): StructuralSchema => ({ type: 'array', items: STRING, description });
+
+/** MeshConfig: what holds for the whole mesh. One object, `default`. */
+const MESH_CONFIG: StructuralSchema = {
+  type: 'object',
+  properties: {
+    trustDomain: { type: 'string', description: 'Fixed when the mesh was made; may be repeated here, never changed.' },
+    outboundTrafficPolicy: {
+      type: 'object',
+      properties: {
+        mode: {
+          type: 'string',
+          enum: ['ALLOW_ANY', 'REGISTRY_ONLY'],
+          description: 'What a workload may reach that no service names. ALLOW_ANY by default.',
+        },
+      },
+    },
+    accessLog: {
+      type: 'object',
+      properties: { enabled: { type: 'boolean', description: 'JSON access logs of every proxy. On by default.' } },
+    },
+    hostOwnership: {
+      type: 'array',
+      description:
+        'Which namespace may define an external or wildcard host for the whole mesh. The longest match decides.',
+      items: {
+        type: 'object',
+        required: ['hosts', 'namespace'],
+        properties: { hosts: strings('Host names, `*.example.com` for all below.'), namespace: STRING },
+      },
+    },
+  },
+};
+
+const HOST: StructuralSchema = {
+  type: 'object',
+  properties: {
+    workloadGroups: strings('NAMESPACE/NAME of the WorkloadGroups that the host may serve.'),
+    gossipAddresses: strings('Where its gossip listens.'),
+    epoch: { type: 'number' },
+    gateway: { type: 'boolean' },
+    revoked: { type: 'boolean' },
+  },
+};
+
+const JOIN_TOKEN: StructuralSchema = {
+  type: 'object',
+  required: ['host', 'workloadGroups'],
+  properties: {
+    host: { type: 'string', description: 'Id of the host that may join with it.' },
+    workloadGroups: strings('NAMESPACE/NAME of the WorkloadGroups that the host may serve.'),
+    ttlSeconds: { type: 'number', description: '60 to 604800; 3600 by default.' },
+    peers: strings('Gossip addresses to dial first.'),
+    gateway: { type: 'boolean' },
+  },
+};
+
+const TABLE: Readonly<Record<string, Readonly<Record<string, StructuralSchema>>>> = {
+  ...(generated as unknown as Record<string, Record<string, StructuralSchema>>),
+  MeshConfig: { spec: MESH_CONFIG },
+  Host: { spec: HOST },
+  JoinToken: { spec: JOIN_TOKEN },
+};
+
+/** Structural schema of each field that an operator may write beside metadata, e.g. `{spec: {...}}`; the same for all versions of a kind. */
+export function fieldSchemas(info: KindInfo): Readonly<Record<string, StructuralSchema>> {
+  return TABLE[info.kind] ?? {};
+}

@@ -1,0 +1,200 @@
+import {
+  checkExportTo,
+  checkHeaderName,
+  checkLabelName,
+  checkLabels,
+  checkPort,
+  checkStringMatch,
+  dnsNameFault,
+  hostsMatch,
+  hostWithin,
+  ipVersion,
+  parseCidr,
+} from '../formats.ts';
+import type { MeshObject } from '../object.ts';
+import { childPath, type Report, shown } from '../report.ts';
+import { checkHttpAction, type HttpRoute } from './http-route.ts';
+import { checkWeights, type WeightedRoute } from './route-parts.ts';
+
+type Strings = readonly string[];
+type StringMatch = Readonly<Record<string, unknown>>;
+
+interface L4Match {
+  readonly destinationSubnets?: Strings;
+  readonly sourceSubnet?: string;
+  readonly sniHosts?: Strings;
+  readonly port?: number;
+  readonly sourceLabels?: Readonly<Record<string, string>>;
+  readonly gateways?: Strings;
+  readonly sourceNamespace?: string;
+}
+
+export interface HttpMatch extends L4Match {
+  readonly headers?: Readonly<Record<string, StringMatch>>;
+  readonly withoutHeaders?: Readonly<Record<string, StringMatch>>;
+  readonly queryParams?: Readonly<Record<string, StringMatch>>;
+  readonly uri?: StringMatch;
+  readonly scheme?: StringMatch;
+  readonly method?: StringMatch;
+  readonly authority?: StringMatch;
+}
+
+interface L4Route {
+  readonly match?: readonly L4Match[];
+  readonly route?: readonly WeightedRoute[];
+}
+
+export interface VirtualServiceSpec {
+  readonly hosts?: Strings;
+  readonly gateways?: Strings;
+  readonly exportTo?: Strings;
+  readonly http?: readonly (HttpRoute & { readonly match?: readonly HttpMatch[] })[];
+  readonly tcp?: readonly L4Route[];
+  readonly tls?: readonly L4Route[];
+}
+
+/** VirtualService by itself, as Istio's ValidateVirtualService judges it. */
+export function checkVirtualService(object: MeshObject, report: Report): void {
+  const spec = (object.spec ?? {}) as VirtualServiceSpec;
+  const hosts = spec.hosts ?? [];
+  const gateways = spec.gateways ?? [];
+  checkGatewayNames(spec.gateways, 'spec.gateways', report);
+  if (hosts.length === 0) checkDelegate(spec, report);
+  checkHosts(hosts, gateways.length === 0 || gateways.includes('mesh'), report);
+  checkExportTo(spec.exportTo, 'spec.exportTo', report, object.metadata.namespace ?? '');
+  const rules = [spec.http, spec.tcp, spec.tls];
+  if (rules.every((list) => (list ?? []).length === 0)) {
+    report.required('spec', 'http, tcp or tls must be provided in virtual service');
+  }
+  for (const [i, route] of (spec.http ?? []).entries())
+    checkHttpRoute(route, `spec.http[${i}]`, report, hosts.length === 0);
+  for (const [i, route] of (spec.tcp ?? []).entries()) checkL4Route(route, `spec.tcp[${i}]`, report, 'TCP');
+  for (const [i, route] of (spec.tls ?? []).entries()) checkTlsRoute(route, `spec.tls[${i}]`, report, hosts);
+  warnShadowed(spec, report);
+}
+
+function checkDelegate(spec: VirtualServiceSpec, report: Report): void {
+  if ((spec.gateways ?? []).length > 0)
+    report.required(
+      'spec.hosts',
+      'a virtual service without hosts is a delegate: it must have no gateways; others need at least one host',
+    );
+  if ((spec.tcp ?? []).length > 0 || (spec.tls ?? []).length > 0)
+    report.required(
+      'spec.hosts',
+      'virtual service must have at least one host: a delegate, which has none, routes http only',
+    );
+  report.required(
+    'spec.hosts',
+    'not supported yet: virtual service must have at least one host (delegates are not enforced)',
+  );
+}
+
+function checkHosts(hosts: Strings, inMesh: boolean, report: Report): void {
+  for (const [i, host] of hosts.entries()) {
+    const path = `spec.hosts[${i}]`;
+    if (host === '*' && inMesh) {
+      report.add(path, 'wildcard host * is not allowed for virtual services bound to the mesh gateway');
+    } else if (ipVersion(host) === 0) {
+      const fault = dnsNameFault(host, true);
+      if (fault !== undefined) report.add(path, fault);
+    }
+    const earlier = hosts.slice(0, i).find((other) => hostsMatch(other, host));
+    if (earlier !== undefined)
+      report.add(path, `duplicate hosts in virtual service: ${earlier} & ${host}`, 'FieldValueDuplicate');
+  }
+}
+
+function checkGatewayNames(names: Strings | undefined, path: string, report: Report): void {
+  for (const [i, name] of (names ?? []).entries()) {
+    const parts = name.split('/');
+    const fault = parts.length > 2 ? 'must be NAMESPACE/NAME or NAME' : undefined;
+    if (fault !== undefined) report.add(`${path}[${i}]`, `gateway ${shown(name)} ${fault}`);
+    else if (parts.length === 2) {
+      checkLabelName(parts[0], `${path}[${i}]`, report, 'gateway namespace');
+      checkGatewayName(parts[1] ?? '', `${path}[${i}]`, report);
+    } else checkGatewayName(name, `${path}[${i}]`, report);
+  }
+}
+
+function checkGatewayName(name: string, path: string, report: Report): void {
+  const fault = dnsNameFault(name, false);
+  if (fault !== undefined) report.add(path, `gateway name ${fault}`);
+}
+
+function checkHttpRoute(
+  route: HttpRoute & { readonly match?: readonly HttpMatch[] },
+  path: string,
+  report: Report,
+  delegate: boolean,
+): void {
+  for (const [i, match] of (route.match ?? []).entries()) checkHttpMatch(match, `${path}.match[${i}]`, report);
+  checkHttpAction(route, path, report, delegate);
+  checkWeights(route.route, `${path}.route`, report);
+}
+
+function checkHttpMatch(match: HttpMatch, path: string, report: Report): void {
+  for (const field of ['uri', 'scheme', 'method', 'authority'] as const) {
+    checkStringMatch(match[field], `${path}.${field}`, report);
+  }
+  for (const field of ['headers', 'withoutHeaders', 'queryParams'] as const) {
+    for (const [name, value] of Object.entries(match[field] ?? {})) {
+      const at = childPath(`${path}.${field}`, name);
+      if (field !== 'queryParams') checkHeaderName(name, at, report);
+      else if (name === '') report.required(at, 'a query parameter name must not be empty');
+      checkStringMatch(value, at, report);
+    }
+  }
+  checkL4Match(match, path, report);
+}
+
+function checkL4Match(match: L4Match, path: string, report: Report): void {
+  for (const [i, subnet] of (match.destinationSubnets ?? []).entries()) {
+    if (parseCidr(subnet) === undefined)
+      report.add(`${path}.destinationSubnets[${i}]`, `${shown(subnet)} is not an IP address or a CIDR`);
+  }
+  if (match.sourceSubnet !== undefined && parseCidr(match.sourceSubnet) === undefined)
+    report.add(`${path}.sourceSubnet`, `${shown(match.sourceSubnet)} is not an IP address or a CIDR`);
+  checkPort(match.port, `${path}.port`, report);
+  checkLabels(match.sourceLabels, `${path}.sourceLabels`, report);
+  checkGatewayNames(match.gateways, `${path}.gateways`, report);
+  checkLabelName(match.sourceNamespace, `${path}.sourceNamespace`, report, 'source namespace');
+}
+
+function checkL4Route(route: L4Route, path: string, report: Report, what: string): void {
+  for (const [i, match] of (route.match ?? []).entries()) checkL4Match(match, `${path}.match[${i}]`, report);
+  if ((route.route ?? []).length === 0) report.required(`${path}.route`, `${what} route is required`);
+  checkWeights(route.route, `${path}.route`, report);
+}
+
+function checkTlsRoute(route: L4Route, path: string, report: Report, hosts: Strings): void {
+  if ((route.match ?? []).length === 0)
+    report.required(`${path}.match`, 'TLS route must have at least one match condition');
+  for (const [i, match] of (route.match ?? []).entries()) {
+    const at = `${path}.match[${i}].sniHosts`;
+    if ((match.sniHosts ?? []).length === 0) report.required(at, 'TLS match must have at least one SNI host');
+    for (const [k, sni] of (match.sniHosts ?? []).entries()) {
+      const fault = dnsNameFault(sni, true);
+      if (fault !== undefined) report.add(`${at}[${k}]`, fault);
+      else if (!hosts.some((host) => hostWithin(sni, host)))
+        report.add(
+          `${at}[${k}]`,
+          `SNI host ${shown(sni)} is not a compatible subset of the virtual service hosts: ${hosts.join(', ')}`,
+        );
+    }
+  }
+  checkL4Route(route, path, report, 'TLS');
+}
+
+/** A rule that nothing can reach: after one of the same list that matches everything. */
+function warnShadowed(spec: VirtualServiceSpec, report: Report): void {
+  for (const field of ['http', 'tcp'] as const) {
+    const rules = spec[field] ?? [];
+    const all = rules.findIndex((rule) => (rule.match ?? []).length === 0);
+    if (all >= 0 && all < rules.length - 1)
+      report.warn(
+        `spec.${field}[${all + 1}]`,
+        `is never used: spec.${field}[${all}] before it has no match and takes everything`,
+      );
+  }
+}

@@ -1,0 +1,134 @@
+import { SUBDOMAIN } from '../../identity/spiffe-id.ts';
+import {
+  checkInteger,
+  checkLabelName,
+  checkLabels,
+  checkPort,
+  dnsNameFault,
+  forbiddenAddress,
+  ipVersion,
+  isMeshPort,
+} from '../formats.ts';
+import type { MeshObject } from '../object.ts';
+import { childPath, type Report, shown } from '../report.ts';
+import type { SemanticContext } from './context.ts';
+
+/** Istio's WorkloadEntry, also as an endpoint of a ServiceEntry and as a WorkloadGroup's template. */
+export interface WorkloadFields {
+  readonly address?: string;
+  readonly ports?: Readonly<Record<string, number>>;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly network?: string;
+  readonly locality?: string;
+  readonly weight?: number;
+  readonly serviceAccount?: string;
+}
+
+/** WorkloadEntry by itself, as Istio's ValidateWorkloadEntry judges it. */
+export function checkWorkloadEntry(object: MeshObject, report: Report, context: SemanticContext): void {
+  const spec = (object.spec ?? {}) as WorkloadFields;
+  if (!spec.address) report.required('spec.address', 'address must be set');
+  else checkEndpointAddress(spec.address, 'spec.address', report, context);
+  checkWorkloadFields(spec, 'spec', report);
+}
+
+/** An endpoint's address: an IP address, or a DNS name to resolve. Refuses what would reach the hosts' own services (DESIGN 3.2). */
+export function checkEndpointAddress(address: string, path: string, report: Report, context: SemanticContext): void {
+  if (address.startsWith('unix:')) {
+    report.add(
+      path,
+      'unix sockets are not allowed as endpoints: they would open sockets on hosts',
+      'FieldValueForbidden',
+    );
+    return;
+  }
+  if (ipVersion(address) === 0) {
+    const fault = dnsNameFault(address, false);
+    if (fault !== undefined) report.add(path, `${shown(address)} is neither an IP address nor a host name`);
+    else if (/^(.+\.)?localhost\.?$/i.test(address))
+      report.add(path, 'localhost is not allowed as an endpoint', 'FieldValueForbidden');
+    return;
+  }
+  const why = forbiddenAddress(address, context.vipRanges);
+  if (why !== undefined) report.add(path, `address ${address} is not allowed: it is ${why}`, 'FieldValueForbidden');
+}
+
+/** Everything of a workload but its address. */
+export function checkWorkloadFields(workload: WorkloadFields, path: string, report: Report): void {
+  checkLabels(workload.labels, `${path}.labels`, report);
+  checkInteger(workload.weight, `${path}.weight`, report, 0, 2 ** 32 - 1);
+  for (const [name, port] of Object.entries(workload.ports ?? {})) {
+    const at = childPath(`${path}.ports`, name);
+    checkLabelName(name, at, report, 'port name');
+    checkPort(port, at, report);
+    checkNoMeshPort(port, at, report);
+  }
+  if (
+    workload.serviceAccount !== undefined &&
+    workload.serviceAccount !== '' &&
+    !SUBDOMAIN.test(workload.serviceAccount)
+  )
+    report.add(`${path}.serviceAccount`, `${shown(workload.serviceAccount)} is not a service account's name`);
+  checkLocalityName(workload.locality, `${path}.locality`, report);
+}
+
+/** `REGION[/ZONE[/SUBZONE]]` without wildcards or empty parts. */
+function checkLocalityName(locality: string | undefined, path: string, report: Report): void {
+  if (locality === undefined || locality === '') return;
+  const parts = locality.split('/');
+  if (locality.includes('*')) report.add(path, `locality ${shown(locality)} must not contain wildcards`);
+  else if (parts.length > 3 || parts.includes(''))
+    report.add(path, `locality ${shown(locality)} must be REGION[/ZONE[/SUBZONE]]`);
+}
+
+/** Traffic to the mesh's own ports on a host would reach its machinery. */
+export function checkNoMeshPort(port: number | undefined, path: string, report: Report): void {
+  if (port !== undefined && isMeshPort(port))
+    report.add(path, `port ${port} belongs to the mesh itself`, 'FieldValueForbidden');
+}
+
+interface Probe {
+  readonly httpGet?: {
+    readonly port?: number;
+    readonly host?: string;
+    readonly path?: string;
+    readonly scheme?: string;
+  };
+  readonly tcpSocket?: { readonly port?: number };
+  readonly grpc?: { readonly port?: number };
+  readonly exec?: { readonly command?: readonly string[] };
+  readonly [timing: string]: unknown;
+}
+
+/** WorkloadGroup by itself: its template says what each host that serves it looks like; the hosts bring the addresses. */
+export function checkWorkloadGroup(object: MeshObject, report: Report): void {
+  const spec = (object.spec ?? {}) as {
+    readonly metadata?: { readonly labels?: Record<string, string>; readonly annotations?: Record<string, string> };
+    readonly template?: WorkloadFields;
+    readonly probe?: Probe;
+  };
+  if (spec.template === undefined) report.required('spec.template', 'template is required');
+  else {
+    if (spec.template.address)
+      report.add('spec.template.address', 'a template has no address: each host brings its own', 'FieldValueForbidden');
+    checkWorkloadFields(spec.template, 'spec.template', report);
+  }
+  checkLabels(spec.metadata?.labels, 'spec.metadata.labels', report);
+  checkProbe(spec.probe, 'spec.probe', report);
+}
+
+function checkProbe(probe: Probe | undefined, path: string, report: Report): void {
+  if (probe === undefined) return;
+  const handlers = (['httpGet', 'tcpSocket', 'grpc', 'exec'] as const).filter((name) => probe[name] !== undefined);
+  if (handlers.length === 0) report.required(path, 'a probe needs one of httpGet, tcpSocket, grpc, exec');
+  for (const name of ['initialDelaySeconds', 'timeoutSeconds', 'periodSeconds', 'successThreshold', 'failureThreshold'])
+    checkInteger(probe[name], `${path}.${name}`, report, 0);
+  for (const name of ['httpGet', 'tcpSocket', 'grpc'] as const) {
+    if (probe[name] !== undefined) checkPort(probe[name].port ?? 0, `${path}.${name}.port`, report);
+  }
+  const { scheme } = probe.httpGet ?? {};
+  if (scheme !== undefined && !['HTTP', 'HTTPS', 'http', 'https'].includes(scheme))
+    report.add(`${path}.httpGet.scheme`, 'scheme must be HTTP or HTTPS');
+  if (probe.exec !== undefined && (probe.exec.command ?? []).length === 0)
+    report.required(`${path}.exec.command`, 'command is required');
+}
