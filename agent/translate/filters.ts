@@ -66,7 +66,6 @@ export function identityFilter(workload: WorkloadView, bytes: boolean): JsonObje
     factory_key,
     format_string: { text_format_source: { inline_string: value } },
     shared_with_upstream: 'ONCE',
-    read_only: true,
   });
   const protocols = 'envoy.network.application_protocols';
   return extension(

@@ -101,13 +101,13 @@ export function httpAccessLogs(reporter: Reporter): JsonObject[] {
     ...peerLabels(reporter),
     ['request_protocol', grpc ? 'grpc' : 'http'],
     ['response_code', '%RESPONSE_CODE%'],
-    ['grpc_response_status', grpc ? '%GRPC_STATUS_NUMBER%' : ''],
+    ...(grpc ? ([['grpc_response_status', '%GRPC_STATUS_NUMBER%']] as const) : []),
     ['response_flags', '%RESPONSE_FLAGS%'],
   ];
   const metrics = (grpc: boolean): JsonObject =>
     statsLogger(
       {
-        stat_prefix: 'istio',
+        stats_scope: { prefix: 'istio' },
         counters: [counter('requests_total', labels(grpc), { value_fixed: 1 })],
         histograms: [
           histogram('request_duration_milliseconds', labels(grpc), 'Milliseconds', '%DURATION%'),
@@ -136,12 +136,15 @@ export function tcpAccessLogs(reporter: Reporter): JsonObject[] {
   const logType = (type: string): JsonObject => ({ log_type_filter: { types: [type] } });
   return [
     statsLogger(
-      { stat_prefix: 'istio', counters: [counter('tcp_connections_opened_total', labels, { value_fixed: 1 })] },
+      {
+        stats_scope: { prefix: 'istio' },
+        counters: [counter('tcp_connections_opened_total', labels, { value_fixed: 1 })],
+      },
       logType('TcpUpstreamConnected'),
     ),
     statsLogger(
       {
-        stat_prefix: 'istio',
+        stats_scope: { prefix: 'istio' },
         counters: [
           counter('tcp_connections_closed_total', labels, { value_fixed: 1 }),
           counter('tcp_sent_bytes_total', labels, { value_format: '%BYTES_SENT%' }),

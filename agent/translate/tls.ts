@@ -67,9 +67,23 @@ export function upstreamMtls(options: {
 export function downstreamMtls(spiffeId: string, trustDomain: string): JsonObject {
   return extension('envoy.transport_sockets.tls', DOWNSTREAM_TLS, {
     require_client_certificate: true,
+    disable_stateless_session_resumption: true,
+    disable_stateful_session_resumption: true,
     common_tls_context: {
       tls_params: TLS_PARAMS,
-      tls_certificate_sds_secret_configs: [secret(spiffeId)],
+      custom_tls_certificate_selector: extension(
+        'envoy.tls.certificate_selectors.on_demand_secret',
+        'envoy.extensions.transport_sockets.tls.cert_selectors.on_demand_secret.v3.Config',
+        {
+          config_source: ADS,
+          certificate_mapper: extension(
+            'envoy.tls.certificate_mappers.static_name',
+            'envoy.extensions.transport_sockets.tls.cert_mappers.static_name.v3.StaticName',
+            { name: spiffeId },
+          ),
+          prefetch_secret_names: [spiffeId],
+        },
+      ),
       ...validation([{ san_type: 'URI', matcher: { prefix: `spiffe://${trustDomain}/ns/` } }]),
     },
   });

@@ -1,0 +1,214 @@
+/**
+ * An application under test: serves and calls as JSON lines on stdin say, answers on stdout. Runs under a workload's own user inside a
+ * network namespace. In: {id, do, ...}. Out: {id, ...}.
+ */
+import http from 'node:http';
+import http2 from 'node:http2';
+import net from 'node:net';
+import { createInterface } from 'node:readline';
+
+interface Command {
+  readonly id: number;
+  readonly do: 'serve' | 'serve-h2' | 'serve-tcp' | 'http' | 'http2' | 'tcp' | 'open' | 'say' | 'many';
+  readonly name?: string;
+  readonly address?: string;
+  readonly port?: number;
+  readonly method?: string;
+  readonly path?: string;
+  readonly headers?: Record<string, string>;
+  readonly send?: string;
+  readonly count?: number;
+  readonly parallel?: number;
+  readonly connection?: number;
+  /** serve: answer these statuses in turn, then 200. serve-tcp: `banner` is sent first. */
+  readonly statuses?: number[];
+  readonly delayMs?: number;
+  readonly banner?: string;
+  readonly keepAlive?: boolean;
+}
+
+const open = new Map<number, { socket: net.Socket; received: string }>();
+const agents = new Map<string, http.Agent>();
+
+function serve(command: Command): Promise<object> {
+  const statuses = [...(command.statuses ?? [])];
+  const server = http.createServer((request, response) => {
+    let size = 0;
+    request.on('data', (chunk) => (size += chunk.length));
+    request.on('end', () => {
+      const status = statuses.shift() ?? 200;
+      const answer = () => {
+        response.writeHead(status, { 'content-type': 'application/json' });
+        response.end(
+          JSON.stringify({
+            server: command.name,
+            version: request.httpVersion,
+            url: request.url,
+            size,
+            method: request.method,
+            headers: request.headers,
+          }),
+        );
+      };
+      const delay = Number(request.headers['x-delay-ms'] ?? command.delayMs ?? 0);
+      if (delay > 0) setTimeout(answer, delay);
+      else answer();
+    });
+  });
+  return new Promise((resolve) => server.listen(command.port, '::', () => resolve({ listening: command.port })));
+}
+
+function serveH2(command: Command): Promise<object> {
+  const server = http2.createServer((request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(
+      JSON.stringify({
+        server: command.name,
+        version: request.httpVersion,
+        url: request.url,
+        headers: request.headers,
+      }),
+    );
+  });
+  return new Promise((resolve) => server.listen(command.port, '::', () => resolve({ listening: command.port })));
+}
+
+function serveTcp(command: Command): Promise<object> {
+  const server = net.createServer((socket) => {
+    if (command.banner !== undefined) socket.write(command.banner);
+    socket.on('data', (data) => socket.write(`${command.name}:${data}`));
+    socket.on('error', () => socket.destroy());
+  });
+  return new Promise((resolve) => server.listen(command.port, '::', () => resolve({ listening: command.port })));
+}
+
+function call(command: Command): Promise<object> {
+  const started = performance.now();
+  const key = `${command.address}:${command.port}`;
+  const agent = agents.get(key) ?? new http.Agent({ keepAlive: true });
+  if (command.keepAlive === true) agents.set(key, agent);
+  return new Promise((resolve) => {
+    const request = http.request(
+      {
+        host: command.address,
+        port: command.port,
+        path: command.path ?? '/',
+        method: command.method ?? 'GET',
+        headers: command.headers ?? {},
+        agent: command.keepAlive === true ? agent : false,
+        timeout: 10_000,
+      },
+      (response) => {
+        let body = '';
+        response.on('data', (chunk) => (body += chunk));
+        response.on('end', () => {
+          const ms = performance.now() - started;
+          resolve({ status: response.statusCode, headers: response.headers, body, ms });
+        });
+        response.on('error', (error) => resolve({ error: error.message }));
+      },
+    );
+    request.on('error', (error: NodeJS.ErrnoException) =>
+      resolve({ error: error.code ?? error.message, ms: performance.now() - started }),
+    );
+    request.on('timeout', () => request.destroy(new Error('timeout')));
+    request.end(command.send);
+  });
+}
+
+async function many(command: Command): Promise<object> {
+  const counts: Record<string, number> = {};
+  let left = command.count ?? 1;
+  const worker = async () => {
+    while (left-- > 0) {
+      const result = (await call({ ...command, keepAlive: true })) as {
+        status?: number;
+        error?: string;
+        body?: string;
+      };
+      let key = String(result.error ?? result.status);
+      if (result.status === 200) key = String((JSON.parse(result.body ?? '{}') as { server?: string }).server);
+      counts[key] = (counts[key] ?? 0) + 1;
+    }
+  };
+  await Promise.all(Array.from({ length: command.parallel ?? 8 }, worker));
+  return { counts };
+}
+
+function callH2(command: Command): Promise<object> {
+  return new Promise((resolve) => {
+    const authority = command.address?.includes(':') ? `[${command.address}]` : command.address;
+    const session = http2.connect(`http://${authority}:${command.port}`);
+    session.on('error', (error: NodeJS.ErrnoException) => resolve({ error: error.code ?? error.message }));
+    const headers = { ':path': command.path ?? '/', ':method': command.method ?? 'GET', ...command.headers };
+    const stream = session.request(headers);
+    let status = 0;
+    let body = '';
+    stream.on('response', (response) => {
+      status = Number(response[':status']);
+    });
+    stream.on('data', (chunk) => (body += chunk));
+    stream.on('end', () => {
+      session.close();
+      resolve({ status, body });
+    });
+    stream.on('error', (error: NodeJS.ErrnoException) => resolve({ error: error.code ?? error.message }));
+    stream.end(command.send);
+  });
+}
+
+/** Connects, sends, and answers with what came back first; the connection is closed. */
+function tcp(command: Command): Promise<object> {
+  const started = performance.now();
+  return new Promise((resolve) => {
+    const socket = net.connect({ host: command.address ?? '', port: command.port ?? 0 });
+    const done = (result: object) => {
+      socket.destroy();
+      resolve({ ...result, ms: performance.now() - started });
+    };
+    socket.setTimeout(10_000, () => done({ error: 'timeout' }));
+    socket.on('connect', () => command.send !== undefined && socket.write(command.send));
+    socket.on('data', (data) => done({ received: data.toString() }));
+    socket.on('error', (error: NodeJS.ErrnoException) => done({ error: error.code ?? error.message }));
+    socket.on('close', () => done({ closed: true }));
+  });
+}
+
+/** Opens a connection that stays; `say` uses it. */
+function openTcp(command: Command): Promise<object> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ host: command.address ?? '', port: command.port ?? 0 });
+    open.set(command.id, { socket, received: '' });
+    socket.on('connect', () => resolve({ connection: command.id }));
+    socket.on('error', (error: NodeJS.ErrnoException) => resolve({ error: error.code ?? error.message }));
+  });
+}
+
+function say(command: Command): Promise<object> {
+  const socket = open.get(command.connection ?? 0)?.socket;
+  return new Promise((resolve) => {
+    if (socket === undefined || socket.destroyed) return resolve({ closed: true });
+    socket.once('data', (data) => resolve({ received: data.toString() }));
+    socket.once('close', () => resolve({ closed: true }));
+    socket.write(command.send ?? '');
+  });
+}
+
+const ACTIONS: Record<Command['do'], (command: Command) => Promise<object>> = {
+  serve,
+  'serve-h2': serveH2,
+  'serve-tcp': serveTcp,
+  http: call,
+  http2: callH2,
+  tcp,
+  open: openTcp,
+  say,
+  many,
+};
+
+createInterface({ input: process.stdin }).on('line', async (line) => {
+  const command = JSON.parse(line) as Command;
+  const result = await ACTIONS[command.do](command).catch((error: Error) => ({ error: error.message }));
+  process.stdout.write(`${JSON.stringify({ id: command.id, ...result })}\n`);
+});
+process.stdin.on('end', () => process.exit(0));
