@@ -1,0 +1,162 @@
+/**
+ * meshctl's commands: argv comes in, an exit code goes out. Parsing here, work in commands/, one file each, loaded only when called. It
+ * must never take a credential from argv, nor print one but the join string that was asked for.
+ */
+import { Command as Commander, CommanderError, Option } from 'commander';
+import { errorLine, hasCode, MeshError } from '../api/errors.ts';
+import { VERSION } from '../api/version.ts';
+import { type CliContext, type Command, EXIT, type GlobalOptions } from './context.ts';
+import { OUTPUT_FORMATS } from './output/json.ts';
+import { plain } from './output/table.ts';
+
+type Load = () => Promise<Command<never>>;
+
+/** Runs meshctl with the arguments after the program's name; never throws, returns the exit code (0 ok, 1 failed or refused, 64 usage). */
+export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
+  let code: number = EXIT.ok;
+  const program = buildProgram(context, async (load, options, rest) => {
+    const command = (await load()) as Command;
+    code = await command(context, options as GlobalOptions, rest);
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (hasCode(error, 'USAGE')) {
+      context.err(`error: ${error.message}`);
+      return EXIT.usage;
+    }
+    for (const line of (error instanceof MeshError ? error.message : errorLine(error)).split('\n'))
+      context.err(plain(`error: ${line}`));
+    return EXIT.failed;
+  }
+}
+
+type Run = (load: Load, options: object, rest: readonly string[]) => Promise<void>;
+
+function buildProgram(context: CliContext, run: Run): Commander {
+  const program = new Commander('meshctl')
+    .description('Operates a Hostmesh: applies configuration, asks, explains.')
+    .version(VERSION, '--version')
+    .option('--api <url>', 'controller, https://HOST:15200; several with commas (MESH_API)')
+    .option('--ca-file <path>', 'authority of the controller’s certificate (MESH_CA_FILE)')
+    .option('--token-file <path>', 'file with the token; or the token itself in MESH_TOKEN')
+    .option('--cert-file <path>', 'client certificate (MESH_CERT_FILE)')
+    .option('--key-file <path>', 'its key (MESH_KEY_FILE)')
+    .option('--socket <path>', 'ask the agent of this host instead, e.g. /run/mesh/admin.sock')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => context.out(text.trimEnd()),
+      writeErr: (text) => context.err(text.trimEnd()),
+    });
+  /** A subcommand that runs `load`'s command with all options, its own and the global ones. */
+  const command = (parent: Commander, usage: string, description: string, load: Load): Commander => {
+    const made = parent.command(usage).description(description).exitOverride();
+    return made.action(async () => run(load, made.optsWithGlobals(), made.args));
+  };
+  objectCommands(program, command);
+  hostCommands(program, command);
+  return program;
+}
+
+type Make = (parent: Commander, usage: string, description: string, load: Load) => Commander;
+
+const output = (): Option =>
+  new Option('-o, --output <format>', 'how to print').choices([...OUTPUT_FORMATS]).default('table');
+const namespace = ['-n, --namespace <name>', 'namespace (default: default)'] as const;
+const files = ['-f, --filename <path...>', 'file, folder, or - for standard input'] as const;
+
+function objectCommands(program: Commander, command: Make): void {
+  command(
+    program,
+    'apply',
+    'store the objects of files, all or none',
+    async () => (await import('./commands/apply.ts')).apply,
+  )
+    .requiredOption(...files)
+    .option(...namespace)
+    .option('--dry-run', 'check everything, store nothing')
+    .addOption(output());
+  command(program, 'get <kind> [name...]', 'list objects', async () => (await import('./commands/get.ts')).get)
+    .option(...namespace)
+    .option('-A, --all-namespaces', 'of all namespaces')
+    .option('-l, --selector <labels>', 'only those with the labels, e.g. app=reviews')
+    .addOption(output());
+  command(
+    program,
+    'describe <kind-or-host> [name]',
+    'a host: what it runs and what its Envoy refused; or an object',
+    async () => (await import('./commands/describe.ts')).describe,
+  )
+    .option(...namespace)
+    .addOption(output());
+  command(
+    program,
+    'delete [kind] [name...]',
+    'delete objects',
+    async () => (await import('./commands/delete.ts')).remove,
+  )
+    .option(...files)
+    .option(...namespace)
+    .option('--dry-run', 'check everything, delete nothing')
+    .option('--ignore-not-found', 'what is not there counts as deleted');
+  command(
+    program,
+    'analyze',
+    'check files offline, or the live mesh',
+    async () => (await import('./commands/analyze.ts')).analyze,
+  )
+    .option(...files)
+    .option(...namespace)
+    .addOption(output());
+}
+
+function hostCommands(program: Commander, command: Make): void {
+  const token = program.command('token').description('join tokens').exitOverride();
+  command(
+    token,
+    'create',
+    'print a join string for a host, once',
+    async () => (await import('./commands/token.ts')).tokenCreate,
+  )
+    .requiredOption('--host <id>', 'id of the host that may join')
+    .option('--group <namespace/name...>', 'WorkloadGroup that it may serve; repeat for more')
+    .option('--ttl <duration>', 'how long the string is good, 1m to 168h (default: 1h)')
+    .option('--peer <ip:port...>', 'gossip address to dial first; repeat for more')
+    .option('--gateway', 'grant a gateway’s identity')
+    .addOption(output());
+  const hosts = program.command('hosts').description('hosts of the mesh').exitOverride();
+  command(hosts, 'list', 'list hosts', async () => (await import('./commands/hosts.ts')).hostsList).addOption(output());
+  command(
+    hosts,
+    'revoke <name...>',
+    'cut hosts off, within seconds',
+    async () => (await import('./commands/hosts.ts')).hostsRevoke,
+  );
+  command(
+    program,
+    'status',
+    'the mesh, or with --socket the agent of this host',
+    async () => (await import('./commands/status.ts')).status,
+  ).addOption(output());
+  command(
+    program,
+    'peers',
+    'on a host: the hosts it knows by gossip',
+    async () => (await import('./commands/peers.ts')).peers,
+  ).addOption(output());
+  const config = program.command('config').description('on a host: what its agent works with').exitOverride();
+  command(
+    config,
+    'dump [what]',
+    'envoy (default), desired or endpoints',
+    async () => (await import('./commands/agent.ts')).configDump,
+  ).addOption(output());
+  command(
+    program,
+    'log-level <level>',
+    'on a host: set the agent’s log level',
+    async () => (await import('./commands/agent.ts')).logLevel,
+  );
+}
