@@ -79,6 +79,9 @@ function tags(labels: Labels): JsonObject[] {
   return labels.map(([name, value_format]) => ({ name, value_format }));
 }
 
+/** One scope for all loggers: a counter outlives the chain whose logger made it. */
+const STATS_SCOPE: JsonObject = { prefix: 'istio', sharing_name: 'istio' };
+
 function statsLogger(body: JsonObject, filter?: JsonObject): JsonObject {
   return {
     name: 'envoy.access_loggers.stats',
@@ -107,7 +110,7 @@ export function httpAccessLogs(reporter: Reporter): JsonObject[] {
   const metrics = (grpc: boolean): JsonObject =>
     statsLogger(
       {
-        stats_scope: { prefix: 'istio' },
+        stats_scope: STATS_SCOPE,
         counters: [counter('requests_total', labels(grpc), { value_fixed: 1 })],
         histograms: [
           histogram('request_duration_milliseconds', labels(grpc), 'Milliseconds', '%DURATION%'),
@@ -137,14 +140,14 @@ export function tcpAccessLogs(reporter: Reporter): JsonObject[] {
   return [
     statsLogger(
       {
-        stats_scope: { prefix: 'istio' },
+        stats_scope: STATS_SCOPE,
         counters: [counter('tcp_connections_opened_total', labels, { value_fixed: 1 })],
       },
       logType('TcpUpstreamConnected'),
     ),
     statsLogger(
       {
-        stats_scope: { prefix: 'istio' },
+        stats_scope: STATS_SCOPE,
         counters: [
           counter('tcp_connections_closed_total', labels, { value_fixed: 1 }),
           counter('tcp_sent_bytes_total', labels, { value_format: '%BYTES_SENT%' }),

@@ -96,7 +96,7 @@ export async function startAds(path: string, messages: Messages): Promise<TestAd
       put('secret', secrets);
       pushAll();
     },
-    close: () => new Promise((resolve) => (server.forceShutdown(), resolve())),
+    close: async () => server.forceShutdown(),
   };
 }
 

@@ -36,7 +36,7 @@ function serve(command: Command): Promise<object> {
     let size = 0;
     request.on('data', (chunk) => (size += chunk.length));
     request.on('end', () => {
-      const status = statuses.shift() ?? 200;
+      const status = request.headers['x-fail'] === command.name ? 503 : (statuses.shift() ?? 200);
       const answer = () => {
         response.writeHead(status, { 'content-type': 'application/json' });
         response.end(

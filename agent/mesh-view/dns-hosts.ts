@@ -1,0 +1,31 @@
+import { clientView } from './lookup.ts';
+import type { MeshView } from './view.ts';
+
+/** Addresses of one host name. */
+export interface HostAddresses {
+  readonly v4: readonly string[];
+  readonly v6: readonly string[];
+}
+
+/**
+ * What agent/dns answers from: for a namespace, the full names and `*.suffix` patterns of the services that it sees and that have
+ * addresses, with these. Services that live wherever their clients go, and ranges of addresses, are left to the host's own resolvers.
+ */
+export function dnsHosts(view: MeshView): (namespace: string) => ReadonlyMap<string, HostAddresses> {
+  const tables = new Map<string, ReadonlyMap<string, HostAddresses>>();
+  return (namespace) => {
+    const known = tables.get(namespace);
+    if (known !== undefined) return known;
+    const table = new Map<string, HostAddresses>();
+    for (const service of clientView(view, namespace).services) {
+      const addresses = service.addresses.filter((address) => !address.includes('/'));
+      if (addresses.length === 0) continue;
+      table.set(service.host, {
+        v4: addresses.filter((address) => !address.includes(':')),
+        v6: addresses.filter((address) => address.includes(':')),
+      });
+    }
+    tables.set(namespace, table);
+    return table;
+  };
+}
