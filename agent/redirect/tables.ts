@@ -102,7 +102,8 @@ export function projectSave(save: string, wanted: ReadonlyMap<TableName, OwnedTa
 }
 
 function projectTable(save: string, name: TableName, wanted: OwnedTable): string[] {
-  const isOurs = (line: string) => /^(?::|-A )MESH_/.test(line) || OWN_CHAIN.test(targetOf(line));
+  const isOurs = (line: string) =>
+    OWN_CHAIN.test(/^(?::|-A )(\S+)/.exec(line)?.[1] ?? '') || OWN_CHAIN.test(targetOf(line));
   const foreign = (tableLines(save, name) ?? [])
     .filter((line) => !isOurs(line))
     .map((line) => line.replace(/ \[\d+:\d+\]$/, ''));

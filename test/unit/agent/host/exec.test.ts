@@ -27,6 +27,8 @@ t.test('global addresses: what peers may be told', async (t) => {
     }),
     ['10.9.0.1', '192.0.2.7', 'fd09::1', '2001:db8::1'],
   );
+  t.equal(hasIpv6({ lo: [entry('127.0.0.1', true), entry('::1', true)] }), true);
+  t.equal(hasIpv6({ lo: [entry('127.0.0.1', true)], eth0: [entry('10.0.0.1')] }), false);
   for (const address of [
     '0.0.0.0',
     '127.9.9.9',
