@@ -34,6 +34,8 @@ export interface Member {
   mtls(port: number): boolean;
   /** The same by config alone: `mixed` where gossip decides. */
   transport(port: number): Transport;
+  /** Nothing but its own label says that it speaks mTLS: services outside the mesh (MESH_EXTERNAL) do not go by that. */
+  readonly byLabel: boolean;
   readonly instances: readonly Instance[];
 }
 
@@ -111,6 +113,7 @@ function groupMember(
     spiffeId: workloadSpiffeId(desired.trustDomain, group.namespace, template.serviceAccount ?? 'default'),
     mtls: (port) => modes.modeOf(port) !== 'DISABLE',
     transport: (port) => (modes.modeOf(port) === 'DISABLE' ? 'plain' : 'mtls'),
+    byLabel: false,
     instances,
   };
 }
@@ -162,6 +165,7 @@ function entryMember(
         if (modes.modeOf(port) === 'DISABLE') return 'plain';
         return labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : candidates.length > 0 ? 'mixed' : 'plain';
       },
+      byLabel: candidates.length === 0 && labels[TLS_MODE_LABEL] === 'istio',
       instances: alive && address !== '' ? [instance] : [],
     },
   };
@@ -206,6 +210,7 @@ export function inlineMember(
     spiffeId: workloadSpiffeId(owner.trustDomain, owner.namespace, spec.serviceAccount ?? 'default'),
     mtls: () => labels[TLS_MODE_LABEL] === 'istio',
     transport: () => (labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : 'plain'),
+    byLabel: true,
     instances:
       spec.address === undefined
         ? []

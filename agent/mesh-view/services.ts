@@ -140,7 +140,8 @@ function merge(same: readonly Draft[]): Draft {
   };
 }
 
-function build(draft: Draft, origins: readonly ObjectKey[]): BuiltService {
+function build(merged: Draft, origins: readonly ObjectKey[]): BuiltService {
+  const draft = { ...merged, members: merged.external ? merged.members.map(outside) : merged.members };
   const specs = new Map(draft.ports.map((port) => [port.number, port]));
   const targetOf = (member: Member, port: { readonly number: number }) => target(member, specs.get(port.number));
   const numbers = [...specs.keys()].sort((a, b) => a - b);
@@ -148,7 +149,6 @@ function build(draft: Draft, origins: readonly ObjectKey[]): BuiltService {
     const { name, protocol } = specs.get(number) as PortSpec;
     return { number, name, protocol, transport: transportOf(draft.members, (member) => targetOf(member, { number })) };
   });
-  const meshed = draft.members.filter((member) => ports.some((port) => meshedAt(member, targetOf(member, port))));
   return {
     view: {
       host: draft.host,
@@ -162,12 +162,17 @@ function build(draft: Draft, origins: readonly ObjectKey[]): BuiltService {
       endpoints: draft.members
         .flatMap((member) => member.instances.map((instance) => endpointOf(member, instance, ports, targetOf)))
         .sort((a, b) => compare(a.id, b.id)),
-      identities: [...new Set(meshed.map((member) => member.spiffeId))].sort(compare),
+      identities: [...new Set(draft.members.map((member) => member.spiffeId))].sort(compare),
       origins: [...new Set([...origins, ...draft.members.map((member) => member.key)])].sort(compare),
     },
     targetOf,
-    members: draft.members,
+    members: merged.members,
   };
+}
+
+/** A member of a service outside the mesh: spoken to by mTLS only where gossip vouches for it. */
+function outside(member: Member): Member {
+  return member.byLabel ? { ...member, mtls: () => false, transport: () => 'plain' } : member;
 }
 
 /** Port of a member for a service's port: its own port of that name, else targetPort by number or name, else the same number (Istio's order). */
@@ -177,10 +182,6 @@ function target(member: Member, port: PortSpec | undefined): number | undefined 
   if (typeof port.targetPort === 'string' && !/^\d+$/.test(port.targetPort)) return member.ports[port.targetPort];
   if (named !== undefined) return named;
   return port.targetPort === undefined ? port.number : Number(port.targetPort);
-}
-
-function meshedAt(member: Member, port: number | undefined): boolean {
-  return port !== undefined && member.transport(port) !== 'plain';
 }
 
 function transportOf(members: readonly Member[], portOf: (member: Member) => number | undefined): Transport {

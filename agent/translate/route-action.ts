@@ -21,8 +21,9 @@ export interface RouteContext {
 /** A destination found: its cluster's name (of one that does not exist where service or subset is unknown: 503, as in Istio). */
 export interface Target {
   readonly cluster: string;
-  readonly service: ServiceView | undefined;
   readonly hash: readonly JsonObject[];
+  /** Whether a proxy of the mesh may be at the other end. */
+  readonly meshed: boolean;
 }
 
 /** Resolves a destination: short names in the rule's namespace; without a port, the service's only one or the port being called. */
@@ -31,11 +32,17 @@ export function resolveDestination(context: RouteContext, destination: Destinati
   const service = context.client.service(host);
   const port =
     destination.port?.number ?? (service?.ports.length === 1 ? service.ports[0]?.number : undefined) ?? context.port;
-  if (service === undefined) return { cluster: sniName(host, port, destination.subset), service, hash: [] };
+  if (service === undefined) return { cluster: sniName(host, port, destination.subset), hash: [], meshed: false };
   const rule = context.client.destinationRule(service);
   const subset = rule?.subsets.find((candidate) => candidate.name === destination.subset);
-  const hash = hashPolicies(portPolicy(rule, subset, port).loadBalancer);
-  return { cluster: clusterName(context.client, service, port, destination.subset), service, hash };
+  const policy = portPolicy(rule, subset, port);
+  const mode = policy.tls?.mode;
+  const transport = service.ports.find((candidate) => candidate.number === port)?.transport;
+  return {
+    cluster: clusterName(context.client, service, port, destination.subset),
+    hash: hashPolicies(policy.loadBalancer),
+    meshed: mode === 'ISTIO_MUTUAL' || (mode !== 'DISABLE' && transport !== undefined && transport !== 'plain'),
+  };
 }
 
 /** Istio's retries of a route that says nothing: only what is safe to repeat. */
@@ -64,7 +71,7 @@ export function routeAction(context: RouteContext, rule: HttpRoute): JsonObject 
     },
     headers(rule.headers),
     single === undefined ? {} : headers(single.headers),
-    single === undefined ? {} : meshHeaders(context.workload, single.service),
+    single === undefined ? {} : meshHeaders(context.workload, single),
   );
 }
 
@@ -90,15 +97,15 @@ function split(context: RouteContext, targets: readonly Weighted[]): JsonObject 
       merge(
         { name: target.cluster, weight: target.weight, ...hostOf(target.headers) },
         headers(target.headers),
-        meshHeaders(context.workload, target.service),
+        meshHeaders(context.workload, target),
       ),
     );
   return { weighted_clusters: { clusters } };
 }
 
 /** What the other proxy is told, where the destination may be one of the mesh's. */
-function meshHeaders(workload: WorkloadView, service: ServiceView | undefined): JsonObject {
-  if (service === undefined || service.identities.length === 0) return {};
+function meshHeaders(workload: WorkloadView, target: Target): JsonObject {
+  if (!target.meshed) return {};
   const { app, version } = canonical(workload.labels, workload.name);
   const set = (key: string, value: string) => ({
     header: { key, value },

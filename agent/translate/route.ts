@@ -80,7 +80,7 @@ function ruleRoutes(context: RouteContext, rules: readonly HttpRoute[]): JsonObj
   for (const rule of rules) {
     for (const match of admitted(context, rule.match)) {
       routes.push({
-        ...(rule.name === undefined ? {} : { name: rule.name }),
+        ...routeNamed(rule, match),
         match: routeMatch(match),
         ...routeAction(context, rule),
       });
@@ -88,6 +88,12 @@ function ruleRoutes(context: RouteContext, rules: readonly HttpRoute[]): JsonObj
     }
   }
   return routes;
+}
+
+/** Istio: the rule's name, and its match's after a dot; nothing without a rule's name. */
+function routeNamed(rule: HttpRoute, match: HttpMatch | undefined): JsonObject {
+  if (rule.name === undefined || rule.name === '') return {};
+  return { name: match?.name === undefined || match.name === '' ? rule.name : `${rule.name}.${match.name}` };
 }
 
 /** Matches that this client, at this port, can meet; one `undefined` for a rule without matches. */

@@ -130,7 +130,7 @@ const PORT_POLICY = [
   'connectionPool.http.idleTimeout',
   'connectionPool.http.h2UpgradePolicy',
   'connectionPool.http.maxConcurrentStreams',
-  'outlierDetection.consecutiveErrors',
+  'connectionPool.http.useClientProtocol',
   'outlierDetection.consecutive5xxErrors',
   'outlierDetection.consecutiveGatewayErrors',
   'outlierDetection.consecutiveLocalOriginFailures',
