@@ -2,6 +2,8 @@
 import t from 'tap';
 import { createTestMesh, GROUP, type MeshHost, sees, show, type TestMesh, until } from './mesh.ts';
 
+t.setTimeout(120_000);
+
 const all = (mesh: TestMesh) => [...mesh.hosts.values()];
 const others = (mesh: TestMesh, self: MeshHost) => all(mesh).filter((h) => h !== self);
 

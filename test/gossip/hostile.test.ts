@@ -1,0 +1,226 @@
+/** DESIGN 6's hazards reproduced, and attacks of outsiders and members, against the room as it runs. */
+
+import { createSocket } from 'node:dgram';
+import { connect } from 'node:net';
+import type { Stream } from '@libp2p/interface';
+import t, { type Test } from 'tap';
+import { SYNC_PROTOCOL } from '../../agent/gossip/linker.ts';
+import { encodeAccusation } from '../../api/gossip/accusation.ts';
+import { sealEnvelope } from '../../api/gossip/envelope.ts';
+import { record, sealed } from '../builders/gossip.ts';
+import { createTestCa } from '../builders/test-ca.ts';
+import { createTestMesh, type MeshHost, sees, show, type TestMesh, until } from './mesh.ts';
+import { createRawPeer, metric, type RawPeer } from './raw-peer.ts';
+
+t.setTimeout(120_000);
+
+/** Three good hosts and a granted h3 that this file plays itself. */
+async function meshAndMember(
+  t: Test,
+  options: { listen?: string; pubsub?: boolean } = {},
+): Promise<{ mesh: TestMesh; h0: MeshHost; bad: RawPeer; identity: ReturnType<TestMesh['ca']['host']> }> {
+  const mesh = createTestMesh(4);
+  t.teardown(() => mesh.stop());
+  for (const h of ['h0', 'h1', 'h2']) await mesh.add(h);
+  const all = [...mesh.hosts.values()];
+  await until(
+    () => all.every((h) => all.every((o) => sees(h, o.host))),
+    15_000,
+    () => show(mesh),
+  );
+  const identity = mesh.ca.host('h3');
+  const bad = await createRawPeer('h3', mesh.ca.trustDomain, identity, options);
+  t.teardown(() => bad.stop());
+  return { mesh, h0: mesh.hosts.get('h0')!, bad, identity };
+}
+
+/** What the other side may have closed already is not the test's concern. */
+function say(stream: Stream | undefined, bytes: Uint8Array): void {
+  try {
+    stream?.send(bytes);
+  } catch {
+    // reset by the host under test
+  }
+}
+
+const linked = (host: MeshHost, peer: string) => host.gossip.peers().some((p) => p.host === peer && p.linked);
+
+/** The good hosts still hear one another: a change of one is known to the others. */
+async function stillWorks(t: Test, mesh: TestMesh, network: string): Promise<void> {
+  const h1 = mesh.hosts.get('h1')!;
+  await h1.gossip.publishOwn({ network, addresses: [h1.address], workloads: [] });
+  const took = await until(
+    () => [...mesh.hosts.values()].every((h) => h.gossip.snapshot().hosts.get('h1')?.record.network === network),
+    5000,
+    () => show(mesh),
+  );
+  t.ok(took < 3000, `good records flow on: ${Math.round(took)} ms`);
+}
+
+t.test('hazard 1: a gossip stream is reset and the connection stays', async (t) => {
+  const { mesh, h0, bad, identity } = await meshAndMember(t);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('inbound').length === 1 && bad.meshStreams('outbound').length === 1, 5000);
+  await bad.publish('records', sealed(identity, record('h3')).bytes);
+  await until(() => linked(h0, 'h3'), 5000);
+  bad.meshStreams('inbound')[0]!.abort(new Error('test')); // h0's outbound stream
+  const took = await until(() => !bad.connected(), 7000);
+  t.ok(took < 7000, `the watchdog closed the dead link after ${Math.round(took)} ms`);
+  t.ok((await metric(h0.registry, 'links_closed_total', { reason: 'no-stream' })) >= 1);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('inbound').length === 1 && bad.meshStreams('outbound').length === 1, 5000);
+  t.pass('and a new one carries');
+});
+
+t.test('hazard 2: an invalid frame makes gossipsub drop the peer; the link is made anew', async (t) => {
+  const { mesh, h0, bad } = await meshAndMember(t);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('outbound').length === 1, 5000);
+  bad.meshStreams('outbound')[0]!.send(Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
+  await until(() => !bad.connected(), 7000);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('inbound').length === 1, 5000);
+  await stillWorks(t, mesh, 'after-hazard-2');
+});
+
+t.test('hazard 3: two connections to one host are both closed', async (t) => {
+  const { mesh, h0, bad } = await meshAndMember(t);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('outbound').length === 1, 5000);
+  const twin = await createRawPeer('h3', mesh.ca.trustDomain, mesh.ca.host('h3'));
+  t.teardown(() => twin.stop());
+  await twin.dial(h0.address, mesh.port).catch(() => {});
+  await until(() => !bad.connected() && !twin.connected(), 5000);
+  t.ok((await metric(h0.registry, 'links_closed_total', { reason: 'crossed' })) >= 1);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('inbound').length === 1, 5000);
+  t.pass('one alone carries again');
+});
+
+t.test('a member that never opens a gossip stream does not keep its link', async (t) => {
+  const { mesh, h0, bad } = await meshAndMember(t, { pubsub: false });
+  await bad.dial(h0.address, mesh.port);
+  await until(() => !bad.connected(), 9000);
+  t.pass('closed');
+});
+
+t.test('outsiders reach nothing', async (t) => {
+  const { mesh, h0 } = await meshAndMember(t);
+  const foreign = createTestCa();
+  const strangers: [string, ReturnType<typeof foreign.host>][] = [
+    ['h3', foreign.host('h3')],
+    ['h9', mesh.ca.host('h9')],
+    ['h3', mesh.ca.workload('default', 'web', 'h3')],
+  ];
+  for (const [name, identity] of strangers) {
+    const peer = await createRawPeer(name, mesh.ca.trustDomain, identity);
+    await peer.dial(h0.address, mesh.port).catch(() => {});
+    await until(() => !peer.connected(), 3000);
+    await peer.stop();
+  }
+  t.ok((await metric(h0.registry, 'links_refused_total')) >= 3, 'counted');
+  for (const bytes of [Buffer.alloc(100_000, 0x16), Buffer.from('GET / HTTP/1.1\r\n\r\n')]) {
+    await new Promise<void>((resolve) => {
+      const socket = connect(mesh.port, h0.address, () => socket.end(bytes));
+      socket.on('error', () => {});
+      socket.on('close', () => resolve());
+      socket.setTimeout(3000, () => socket.destroy());
+      socket.resume();
+    });
+  }
+  const udp = createSocket('udp4');
+  for (let i = 0; i < 200; i++) udp.send(Buffer.alloc(i * 5, 1), mesh.port, h0.address);
+  await stillWorks(t, mesh, 'after-outsiders');
+  udp.close();
+  t.ok((await metric(h0.registry, 'probe_datagrams_dropped_total')) >= 100);
+});
+
+t.test('a member that forges is cut off at once', async (t) => {
+  const { mesh, h0, bad, identity } = await meshAndMember(t);
+  const h1 = record('h1', { counter: 10_000, addresses: ['10.6.6.6'] });
+  const forgeries: [string, Uint8Array][] = [
+    ['another host’s record', sealed(identity, h1).bytes],
+    ['a bad signature', Buffer.concat([sealed(identity, record('h3')).bytes.subarray(0, 40), Buffer.alloc(600, 7)])],
+    ['junk', Buffer.alloc(500)],
+    ['oversize', Buffer.alloc(40_000, 3)],
+  ];
+  for (const [name, bytes] of forgeries) {
+    const peer = await createRawPeer('h3', mesh.ca.trustDomain, identity);
+    const before = await metric(h0.registry, 'links_closed_total', { reason: 'hostile' });
+    await peer.dial(h0.address, mesh.port);
+    await until(() => peer.meshStreams('outbound').length === 1 && peer.meshStreams('inbound').length === 1, 5000);
+    await peer.publish('records', bytes);
+    await until(
+      () => !peer.connected(),
+      3000,
+      () => name,
+    );
+    t.equal(await metric(h0.registry, 'links_closed_total', { reason: 'hostile' }), before + 1, name);
+    await peer.stop();
+  }
+  t.not(h0.gossip.snapshot().hosts.get('h1')?.record.counter, 10_000);
+  await bad.stop();
+  await stillWorks(t, mesh, 'after-forgeries');
+});
+
+t.test('a flood of valid records is bounded: the signer is not followed, the link is closed', async (t) => {
+  const { mesh, h0, bad, identity } = await meshAndMember(t);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('outbound').length === 1 && bad.meshStreams('inbound').length === 1, 5000);
+  const messages = Array.from({ length: 4000 }, (_, i) => sealed(identity, record('h3', { counter: i + 1 })).bytes);
+  const heap = process.memoryUsage().heapUsed;
+  const started = performance.now();
+  for (const message of messages) await bad.publish('records', message).catch(() => {});
+  await until(() => !bad.connected(), 20_000);
+  t.comment(
+    `4,000 messages sent in ${Math.round(performance.now() - started)} ms; heap grew by ${Math.round((process.memoryUsage().heapUsed - heap) / 1e6)} MB, sender included`,
+  );
+  t.ok((await metric(h0.registry, 'links_closed_total', { reason: 'flood' })) >= 1);
+  const merged = h0.gossip.snapshot().hosts.get('h3')?.record.counter ?? 0;
+  t.ok(
+    (await metric(h0.registry, 'records_total', { result: 'budget' })) > 1000,
+    `followed to record ${merged} of 4,000`,
+  );
+  await stillWorks(t, mesh, 'after-flood');
+});
+
+t.test('one liar accuses everybody and removes nobody', async (t) => {
+  const { mesh, h0, bad, identity } = await meshAndMember(t);
+  await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('outbound').length === 1 && bad.meshStreams('inbound').length === 1, 5000);
+  const verdicts = () => metric(h0.registry, 'verdicts_total', { liveness: 'dead' });
+  for (let round = 0; round < 20; round++) {
+    for (const target of ['h0', 'h1', 'h2']) {
+      const { epoch, counter } = h0.gossip.snapshot().hosts.get(target)!.record;
+      const payload = encodeAccusation({ accuser: 'h3', target, epoch, counter });
+      await bad.publish('health', sealEnvelope('accusation', payload, identity.privateKey, identity.leaf.raw).bytes);
+    }
+  }
+  // Longer than a death takes: every host has had its own rounds of probes.
+  const end = performance.now() + 3500;
+  await until(() => performance.now() > end, 5000);
+  t.equal(await verdicts(), 0);
+  for (const h of ['h1', 'h2']) t.equal(h0.gossip.snapshot().hosts.get(h)?.liveness, 'alive');
+  t.ok((await metric(h0.registry, 'accusations_total', { result: 'budget' })) > 10, 'rationed');
+  await stillWorks(t, mesh, 'after-liar');
+});
+
+t.test('junk and endless questions on the sync protocol', async (t) => {
+  const { mesh, h0, bad } = await meshAndMember(t);
+  const connection = await bad.dial(h0.address, mesh.port);
+  await until(() => bad.meshStreams('inbound').length === 1, 5000);
+  const stream = await connection.newStream(SYNC_PROTOCOL);
+  say(stream, Buffer.from([5, 99, 1, 2, 3, 4]));
+  await until(() => !bad.connected(), 3000);
+  const again = await createRawPeer('h3', mesh.ca.trustDomain, mesh.ca.host('h3'));
+  t.teardown(() => again.stop());
+  const second = await again.dial(h0.address, mesh.port);
+  await until(() => again.meshStreams('inbound').length === 1, 5000);
+  for (let i = 0; i < 30; i++) {
+    const asked = await second.newStream(SYNC_PROTOCOL).catch(() => undefined);
+    say(asked, Buffer.concat([Buffer.of(33, 0), Buffer.alloc(32, i)]));
+  }
+  const huge = await second.newStream(SYNC_PROTOCOL).catch(() => undefined);
+  say(huge, Buffer.from([0xff, 0xff, 0xff, 0x7f]));
+  await stillWorks(t, mesh, 'after-sync-junk');
+});
