@@ -65,6 +65,8 @@ interface Member {
   /** When the host became known: until it has answered once it gets `graceMs` from here. */
   readonly since: number;
   accusedAt: number | undefined;
+  /** The round was started on another's word, which everybody has: no need to repeat it. */
+  secondHand: boolean;
   reason: string;
 }
 
@@ -96,8 +98,9 @@ export function createDetector(
   const members = new Map<string, Member>();
   const accusations = new Map<string, { target: string; at: number }[]>(); // by accuser
   let order: string[] = [];
-  let periodAt = startedAt;
-  let deadAt = startedAt;
+  // Hosts that start together must not probe in step: it would make bursts, and leave the time between them unwatched.
+  let periodAt = startedAt + random() * options.periodMs;
+  let deadAt = startedAt + random() * options.deadPeriodMs;
   let deadCursor = 0;
   let lag = 0;
 
@@ -122,7 +125,7 @@ export function createDetector(
       return;
     }
     actions.push(...set(m, 'suspect', m.reason));
-    if (m.accusedAt === undefined || now - m.accusedAt >= ACCUSATION_MS) {
+    if (!m.secondHand && (m.accusedAt === undefined || now - m.accusedAt >= ACCUSATION_MS)) {
       m.accusedAt = now;
       actions.push({ type: 'accuse', host: m.host });
     }
@@ -176,6 +179,7 @@ export function createDetector(
           answered: false,
           since: now,
           accusedAt: undefined,
+          secondHand: false,
           reason: 'first probe',
         };
         members.set(host, fresh);
@@ -198,6 +202,7 @@ export function createDetector(
         m.round = undefined;
         m.probeAt = now;
         m.reason = 'a newer record of it';
+        m.secondHand = false;
       }
     },
     remove(host) {
@@ -217,6 +222,7 @@ export function createDetector(
       if (m === undefined || m.liveness === 'left' || m.round !== undefined) return;
       m.probeAt = now;
       m.reason = reason;
+      m.secondHand = false;
     },
     onAccusation({ accuser, target, epoch, counter }, now) {
       const m = members.get(target);
@@ -229,6 +235,7 @@ export function createDetector(
       if (m.round === undefined) {
         m.probeAt = Math.min(m.probeAt ?? Infinity, now + random() * ACCUSED_PROBE_JITTER_MS);
         m.reason = `accused by ${accuser}`;
+        m.secondHand = true;
       }
       return 'probe';
     },
@@ -251,6 +258,7 @@ export function createDetector(
         periodAt = now + options.periodMs;
         for (const m of nextTargets()) {
           m.reason = 'its turn';
+          m.secondHand = false;
           startRound(m, now, actions);
         }
       }
