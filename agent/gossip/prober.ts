@@ -72,9 +72,9 @@ export function createProber(deps: ProberDeps): Prober {
     log: deps.log,
   });
 
-  const ping = (host: string, to: IpEndpoint, relayFor?: { host: string; id: string }) => {
+  const ping = (host: string, to: IpEndpoint) => {
     const id = randomBytes(8).toString('hex');
-    pings.open(id, { host, to, answerer: host, sentAt: clock.monotonic(), relayFor });
+    pings.open(id, { host, to, answerer: host, sentAt: clock.monotonic(), relayFor: undefined });
     transport.send(host, { type: 'ping', id }, to);
   };
   const endpointsOf = (host: string, spread: 'primary' | 'all'): IpEndpoint[] => {
@@ -102,36 +102,62 @@ export function createProber(deps: ProberDeps): Prober {
     transport.send(via, { type: 'ping-request', id, target }, to);
   };
   const onPacket = (from: string, packet: SwimPacket, source: IpEndpoint) => {
-    if (packet.type === 'ack') return onAck(from, packet.id);
-    if (packet.type === 'ping') {
-      if (!answerBudget.take(from, 1)) return deps.onDrop('budget');
-      transport.send(from, { type: 'ack', id: packet.id }, source);
+    switch (packet.type) {
+      case 'ack':
+        return onAck(from, packet.id);
+      case 'ack-for':
+        return onRelayedAck(from, packet.id, packet.proof);
+      case 'ping':
+        if (!answerBudget.take(from, 1)) return deps.onDrop('budget');
+        return void transport.send(from, { type: 'ack', id: packet.id }, source);
+      case 'ping-for': {
+        const proof = transport.prove(packet.target, packet.id);
+        if (proof === undefined || !answerBudget.take(from, 1))
+          return deps.onDrop(proof === undefined ? 'unknown-target' : 'budget');
+        return void transport.send(from, { type: 'ack-for', id: packet.id, proof }, source);
+      }
+      default:
+        return relay(from, packet.target, packet.id);
+    }
+  };
+  const relayKey = (target: string, id: string) => `for ${target} ${id}`;
+  /** Another host asks this one to probe `target`. */
+  const relay = (asker: string, target: string, id: string) => {
+    const known = table.get(target) !== undefined && target !== deps.host && target !== asker;
+    if (!known || !relayBudget.take(asker, 1)) return deps.onDrop(known ? 'budget' : 'unknown-target');
+    const [to] = endpointsOf(target, 'primary');
+    if (to === undefined) return;
+    pings.open(relayKey(target, id), {
+      host: target,
+      to,
+      answerer: target,
+      sentAt: clock.monotonic(),
+      relayFor: asker,
+    });
+    transport.send(target, { type: 'ping-for', id, target: asker }, to);
+  };
+  const onRelayedAck = (from: string, id: string, proof: string) => {
+    const now = clock.monotonic();
+    const carried = pings.answer(relayKey(from, id), from, now);
+    if (carried?.relayFor !== undefined) {
+      const [back] = endpointsOf(carried.relayFor, 'primary');
+      if (back !== undefined) transport.send(carried.relayFor, { type: 'ack-for', id, proof }, back);
       return;
     }
-    const known = table.get(packet.target) !== undefined && packet.target !== deps.host;
-    if (!known || !relayBudget.take(from, 1)) return deps.onDrop(known ? 'budget' : 'unknown-target');
-    for (const to of endpointsOf(packet.target, 'primary')) ping(packet.target, to, { host: from, id: packet.id });
+    const open = pings.answer(id, from, now);
+    if (open === undefined || open.to !== undefined) return deps.onDrop('unasked');
+    if (!transport.isProof(open.host, id, proof)) return deps.onDrop('forged');
+    run(detector.onAck(open.host, now));
   };
   const onAck = (from: string, id: string) => {
     const now = clock.monotonic();
     const open = pings.answer(id, from, now);
-    if (open === undefined) return deps.onDrop('unasked');
-    if (open.relayFor !== undefined) {
-      const [back] = endpointsOf(open.relayFor.host, 'primary');
-      if (back !== undefined) transport.send(open.relayFor.host, { type: 'ack', id: open.relayFor.id }, back);
-    }
-    if (open.to !== undefined) {
-      const isGossip = endpointsOf(open.host, 'all').some(
-        (e) => e.address === open.to?.address && e.port === open.to?.port,
-      );
-      answers.set(open.host, {
-        rttMs: now - open.sentAt,
-        at: now,
-        from: isGossip ? open.to : answers.get(open.host)?.from,
-      });
-      if (table.prove(open.host, open.to.address)) deps.onProven(open.host, open.to.address);
-    }
-    run(detector.onAck(open.host, now));
+    if (open?.to === undefined) return deps.onDrop('unasked');
+    const { host, to } = open;
+    const isGossip = endpointsOf(host, 'all').some((e) => e.address === to.address && e.port === to.port);
+    answers.set(host, { rttMs: now - open.sentAt, at: now, from: isGossip ? to : answers.get(host)?.from });
+    if (table.prove(host, to.address)) deps.onProven(host, to.address);
+    run(detector.onAck(host, now));
   };
   /** One timer, at the detector's next deadline. */
   const schedule = () => {

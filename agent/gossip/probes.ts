@@ -12,8 +12,8 @@ export interface OpenPing {
   /** Who may answer: the host itself, or the relay that was asked. */
   readonly answerer: string;
   readonly sentAt: number;
-  /** The host that asked this one to probe, and its id: it gets the answer. */
-  readonly relayFor: { readonly host: string; readonly id: string } | undefined;
+  /** The host that asked this one to probe: it gets the answer. */
+  readonly relayFor: string | undefined;
 }
 
 const MAX_OPEN = 4096;

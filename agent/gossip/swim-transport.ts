@@ -3,11 +3,12 @@
  * Must never: answer a stranger, send a plaintext byte, or let a datagram be played back.
  */
 
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { errorLine, MeshError } from '../../api/errors.ts';
 import type { IpEndpoint } from '../../api/gossip/address.ts';
 import {
+  answerProof,
   directionTag,
   type PairKeys,
   packetTag,
@@ -32,10 +33,9 @@ export interface SwimTransportDeps {
   readonly log: Logger;
 }
 
+type WithoutSequence<P> = P extends unknown ? Omit<P, 'sequence'> : never;
 /** A packet to send; its sequence number is the transport's. */
-export type OutgoingPacket =
-  | { readonly type: 'ping' | 'ack'; readonly id: string }
-  | { readonly type: 'ping-request'; readonly id: string; readonly target: string };
+export type OutgoingPacket = WithoutSequence<SwimPacket>;
 
 export interface SwimTransport {
   /** X25519 public key of this boot, for the own record. */
@@ -46,6 +46,10 @@ export interface SwimTransport {
   setPeer(host: string, probeKey: string | undefined): void;
   /** False when the host is unknown or no socket of the address's family is open. Never throws. */
   send(host: string, packet: OutgoingPacket, to: IpEndpoint): boolean;
+  /** Proof for `asker` that this host saw its probe `id`, which came through another. Undefined when the asker is unknown. */
+  prove(asker: string, id: string): string | undefined;
+  /** True when `proof` is `target`'s for this host's probe `id`. */
+  isProof(target: string, id: string, proof: string): boolean;
 }
 
 interface Peer {
@@ -140,6 +144,16 @@ export function createSwimTransport(deps: SwimTransportDeps): SwimTransport {
       // Unreachable networks answer with an error here; to the detector that is silence.
       socket.send(bytes, to.port, to.address, () => {});
       return true;
+    },
+    prove(asker, id) {
+      const peer = peers.get(asker);
+      const keys = peer && keysOf(peer);
+      return keys && answerProof(keys.send, id);
+    },
+    isProof(target, id, proof) {
+      const peer = peers.get(target);
+      const keys = peer && keysOf(peer);
+      return keys !== undefined && timingSafeEqual(Buffer.from(answerProof(keys.receive, id)), Buffer.from(proof));
     },
   };
 }

@@ -7,6 +7,7 @@ import {
   createCipheriv,
   createDecipheriv,
   createHash,
+  createHmac,
   createPublicKey,
   diffieHellman,
   hkdfSync,
@@ -15,11 +16,20 @@ import {
 import { MeshError } from '../errors.ts';
 import { LABEL } from '../identity/spiffe-id.ts';
 
-/** `id`: 16 hex digits, random; an ack repeats its ping's. `sequence` grows with each packet of a sender to one receiver since its boot. */
+/**
+ * `id`: 16 hex digits, random; an answer repeats it. `sequence` grows with each packet of a sender to one receiver since its boot.
+ * ping-request asks the receiver to probe `target` for the sender; ping-for is that probe, `target` names who asked; ack-for is its answer,
+ * with a proof that only `target`'s pair key with the asker makes, so that the host in between can lose an answer and not make one up.
+ */
 export type SwimPacket =
-  | { readonly type: 'ping'; readonly sequence: number; readonly id: string }
-  | { readonly type: 'ack'; readonly sequence: number; readonly id: string }
-  | { readonly type: 'ping-request'; readonly sequence: number; readonly id: string; readonly target: string };
+  | { readonly type: 'ping' | 'ack'; readonly sequence: number; readonly id: string }
+  | {
+      readonly type: 'ping-request' | 'ping-for';
+      readonly sequence: number;
+      readonly id: string;
+      readonly target: string;
+    }
+  | { readonly type: 'ack-for'; readonly sequence: number; readonly id: string; readonly proof: string };
 
 /** Keys of one direction between two hosts. */
 export interface DirectionKeys {
@@ -37,7 +47,8 @@ const VERSION = 1;
 const HEADER_BYTES = 9;
 const NONCE_BYTES = 12;
 const GCM_TAG_BYTES = 16;
-const TYPES = ['ping', 'ack', 'ping-request'] as const;
+const TYPES = ['ping', 'ack', 'ping-request', 'ping-for', 'ack-for'] as const;
+const PROOF_BYTES = 16;
 const BODY_BYTES = 1 + 6 + 8;
 /** The largest datagram: a ping request for a host id of 63 characters. */
 export const MAX_PACKET_BYTES = HEADER_BYTES + NONCE_BYTES + BODY_BYTES + 63 + GCM_TAG_BYTES;
@@ -83,7 +94,7 @@ export function pairKeys(own: ProbeEnd & { readonly privateKey: KeyObject }, pee
 
 /** `nonce` is 12 random bytes, never used twice with one key: random, so that a restart cannot repeat a counter. */
 export function sealPacket(packet: SwimPacket, keys: DirectionKeys, nonce: Uint8Array): Uint8Array {
-  const target = packet.type === 'ping-request' ? Buffer.from(packet.target) : Buffer.alloc(0);
+  const tail = tailOf(packet);
   const body = Buffer.alloc(BODY_BYTES);
   body.writeUInt8(TYPES.indexOf(packet.type), 0);
   body.writeUIntBE(packet.sequence, 1, 6);
@@ -91,7 +102,7 @@ export function sealPacket(packet: SwimPacket, keys: DirectionKeys, nonce: Uint8
   const header = Buffer.concat([Buffer.of(VERSION), Buffer.from(keys.tag, 'hex')]);
   const cipher = createCipheriv('aes-256-gcm', keys.key, nonce);
   cipher.setAAD(header);
-  const sealed = Buffer.concat([cipher.update(body), cipher.update(target), cipher.final()]);
+  const sealed = Buffer.concat([cipher.update(body), cipher.update(tail), cipher.final()]);
   return Buffer.concat([header, nonce, sealed, cipher.getAuthTag()]);
 }
 
@@ -109,9 +120,25 @@ export function unsealPacket(datagram: Uint8Array, keys: DirectionKeys): SwimPac
   const type = body === undefined ? undefined : TYPES[body.readUInt8(0)];
   if (body === undefined || type === undefined) return undefined;
   const common = { sequence: body.readUIntBE(1, 6), id: body.toString('hex', 7, BODY_BYTES) };
-  const target = body.subarray(BODY_BYTES).toString('latin1');
-  if (type === 'ping-request') return LABEL.test(target) ? { type, ...common, target } : undefined;
-  return target === '' ? { type, ...common } : undefined;
+  const tail = body.subarray(BODY_BYTES);
+  if (type === 'ping' || type === 'ack') return tail.length === 0 ? { type, ...common } : undefined;
+  if (type === 'ack-for')
+    return tail.length === PROOF_BYTES ? { type, ...common, proof: tail.toString('hex') } : undefined;
+  const target = tail.toString('latin1');
+  return LABEL.test(target) ? { type, ...common, target } : undefined;
+}
+
+/** What a probed host adds to its answer for the host that asked through another: `keys` are those from the probed host to the asker. */
+export function answerProof(keys: DirectionKeys, id: string): string {
+  return createHmac('sha256', keys.key)
+    .update(`hostmesh swim proof 1\0${id}`)
+    .digest('hex')
+    .slice(0, 2 * PROOF_BYTES);
+}
+
+function tailOf(packet: SwimPacket): Buffer {
+  if (packet.type === 'ack-for') return Buffer.from(packet.proof, 'hex');
+  return packet.type === 'ping-request' || packet.type === 'ping-for' ? Buffer.from(packet.target) : Buffer.alloc(0);
 }
 
 function decrypt(datagram: Uint8Array, key: Buffer): Buffer | undefined {

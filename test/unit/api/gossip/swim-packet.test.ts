@@ -1,6 +1,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import t from 'tap';
 import {
+  answerProof,
   packetTag,
   pairKeys,
   probeKeyText,
@@ -32,6 +33,8 @@ t.test('packets survive, the target too', async (t) => {
     ping,
     { type: 'ack', sequence: 2 ** 40, id: 'ffffffffffffffff' },
     { type: 'ping-request', sequence: 3, id: ping.id, target: 'host-1' },
+    { type: 'ping-for', sequence: 3, id: ping.id, target: 'host-1' },
+    { type: 'ack-for', sequence: 3, id: ping.id, proof: 'ab'.repeat(16) },
   ];
   for (const packet of packets) {
     const datagram = sealPacket(packet, ab.send, randomBytes(12));
@@ -60,4 +63,10 @@ t.test('the copied key of another host makes other tags and keys', async (t) => 
 
 t.test('a key of small order is refused', async (t) => {
   t.throws(() => pairKeys(a, { host: 'x', probeKey: Buffer.alloc(32).toString('base64') }), { code: 'KEY_INVALID' });
+});
+
+t.test('only the probed host and the asker can make the proof of a relayed answer', async (t) => {
+  t.equal(answerProof(ba.send, ping.id), answerProof(ab.receive, ping.id));
+  t.not(answerProof(ba.send, ping.id), answerProof(ab.send, ping.id), 'the asker’s own direction is another');
+  t.not(answerProof(ba.send, ping.id), answerProof(ba.send, '0123456789abcdee'));
 });
