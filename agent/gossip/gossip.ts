@@ -286,7 +286,10 @@ class GossipRoom implements Gossip {
     return createLinker({
       host,
       node: this.#node,
-      candidates: () => this.#members().map((peer) => ({ host: peer, alive: this.#prober.liveness(peer) === 'alive' })),
+      candidates: () =>
+        this.#members()
+          .filter((peer) => this.#endpoints(peer).length > 0)
+          .map((peer) => ({ host: peer, alive: this.#prober.liveness(peer) === 'alive' })),
       endpoints: (peer) => this.#endpoints(peer),
       dialSeeds: (signal) => this.#dialSeeds(signal),
       syncSource: (peer) => this.#sync.source(peer),

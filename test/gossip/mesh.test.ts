@@ -204,3 +204,17 @@ t.test('config announcements reach all, verified by the judge, and config comes 
   t.same(Buffer.compare(await h0.gossip.fetchConfig('h1', Buffer.from('all')), large), 0, 'three megabytes');
   await t.rejects(h0.gossip.fetchConfig('h1', new Uint8Array(65 * 1024)), { code: 'FETCH_TOO_LARGE' });
 });
+
+t.test('hosts that config names no address of meet by the one seed they know', async (t) => {
+  const mesh = createTestMesh(3);
+  t.teardown(() => mesh.stop());
+  mesh.config((grants) => {
+    for (const [host, grant] of grants.hosts) grants.hosts.set(host, { ...grant, gossipAddresses: [] });
+  });
+  const h0 = await mesh.add('h0');
+  const seeds = [`${h0.address}:${mesh.port}`];
+  await mesh.add('h1', { seeds: ['127.0.0.250:9', ...seeds] });
+  await mesh.add('h2', { seeds });
+  await whole(mesh);
+  t.equal(h0.gossip.peers().length, 2);
+});

@@ -36,7 +36,7 @@ export interface TestMesh {
   ): void;
   add(
     host: string,
-    options?: { start?: boolean; identity?: TestIdentity; groups?: string[]; fields?: Partial<OwnFields> },
+    options?: { start?: boolean; identity?: TestIdentity; seeds?: string[]; fields?: Partial<OwnFields> },
   ): Promise<MeshHost>;
   stop(): Promise<void>;
 }
@@ -68,7 +68,7 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
     intermediates: [...grants.intermediates],
   });
 
-  const make = (self: { identity: TestIdentity }, host: string, address: string, registry: Registry) =>
+  const make = (self: { identity: TestIdentity }, host: string, address: string, registry: Registry, seeds: string[]) =>
     createGossip({
       host,
       trustDomain: ca.trustDomain,
@@ -77,6 +77,7 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
       listenAddresses: [address],
       port,
       advertiseAddresses: [address],
+      seeds: () => seeds,
       addressAllowed: () => true,
       tablePath: join(dir, `${host}.table.json`),
       counterPath: join(dir, `${host}.counter`),
@@ -112,12 +113,12 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
         stop: () => self.gossip.stop(),
         async restart() {
           self.registry = new Registry();
-          self.gossip = make(self, host, address, self.registry);
+          self.gossip = make(self, host, address, self.registry, options.seeds ?? []);
           await self.gossip.start(new AbortController().signal);
           await self.gossip.publishOwn(fields);
         },
       };
-      self.gossip = make(self, host, address, registry);
+      self.gossip = make(self, host, address, registry, options.seeds ?? []);
       hosts.set(host, self);
       if (options.start !== false) {
         await self.gossip.start(new AbortController().signal);
