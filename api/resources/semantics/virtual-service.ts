@@ -90,7 +90,14 @@ function checkDelegate(spec: VirtualServiceSpec, report: Report): void {
   );
 }
 
+/** Hosts are compared in pairs: more than these in one object would stall whoever validates it. */
+const MAX_HOSTS = 1000;
+
 function checkHosts(hosts: Strings, inMesh: boolean, report: Report): void {
+  if (hosts.length > MAX_HOSTS) {
+    report.add('spec.hosts', `has ${hosts.length} hosts; at most ${MAX_HOSTS} are allowed`, 'FieldValueTooLong');
+    return;
+  }
   for (const [i, host] of hosts.entries()) {
     const path = `spec.hosts[${i}]`;
     if (host === '*' && inMesh) {
