@@ -1,0 +1,384 @@
+import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { createServer as createPlainServer } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import tap from 'tap';
+import { invalid, notFound, unauthorized } from '../../../api/http/status-errors.ts';
+import { issueCertificate } from '../../../api/identity/x509.ts';
+import type { CliContext } from '../../../cli/context.ts';
+import { runCli } from '../../../cli/program.ts';
+
+const NOW = Date.parse('2026-11-25T06:00:00Z');
+const TOKEN = 'secret-token';
+
+interface Seen {
+  readonly method: string;
+  readonly path: string;
+  readonly authorization: string | undefined;
+  readonly body: unknown;
+}
+
+/** An authority and a server certificate of it for 127.0.0.1. */
+function serverIdentity(): { ca: string; cert: string; key: string } {
+  const authority = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const server = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const issue = (publicKey: KeyObject, more: object): string =>
+    issueCertificate({
+      commonName: 'test',
+      publicKey,
+      issuer: { commonName: 'test authority', privateKey: authority.privateKey },
+      serial: randomBytes(16),
+      notBefore: Date.now() - 60_000,
+      notAfter: Date.now() + 3_600_000,
+      ...more,
+    });
+  return {
+    ca: issue(authority.publicKey, { commonName: 'test authority', ca: { pathLength: 0 } }),
+    cert: issue(server.publicKey, { ipAddresses: ['127.0.0.1'] }),
+    key: server.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  };
+}
+
+type Answer = readonly [status: number, body: unknown];
+
+/** A controller with fixed answers: `METHOD PATH` (without query) -> answer. */
+async function fakeController(
+  t: Pick<typeof tap, 'teardown' | 'testdir'>,
+  answers: Record<string, Answer>,
+): Promise<{ env: Record<string, string>; seen: Seen[]; home: string }> {
+  const { ca, cert, key } = serverIdentity();
+  const seen: Seen[] = [];
+  const server: Server = createServer({ cert, key }, async (request, response) => {
+    let text = '';
+    for await (const chunk of request) text += chunk;
+    const { method = '', url = '', headers } = request;
+    seen.push({
+      method,
+      path: url,
+      authorization: headers.authorization,
+      body: text === '' ? undefined : JSON.parse(text),
+    });
+    const known = answers[`${method} ${url.split('?')[0]}`];
+    const [status, body] =
+      headers.authorization !== `Bearer ${TOKEN}`
+        ? [401, unauthorized()]
+        : (known ?? [404, notFound({ group: '', plural: 'things', name: 'x' })]);
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => new Promise((resolve) => server.close(resolve)));
+  const home = t.testdir({ 'ca.pem': ca });
+  const { port } = server.address() as AddressInfo;
+  return {
+    env: { MESH_API: `https://127.0.0.1:${port}`, MESH_CA_FILE: join(home, 'ca.pem'), MESH_TOKEN: TOKEN },
+    seen,
+    home,
+  };
+}
+
+async function run(args: string[], world: { env?: Record<string, string>; home?: string; stdin?: string } = {}) {
+  const out: string[] = [];
+  const err: string[] = [];
+  const context: CliContext = {
+    env: world.env ?? {},
+    home: world.home ?? '/nonexistent',
+    out: (text) => void out.push(text),
+    err: (text) => void err.push(text),
+    readStdin: async () => world.stdin ?? '',
+    now: () => NOW,
+  };
+  const code = await runCli(args, context);
+  return { code, out: out.join('\n'), err: err.join('\n') };
+}
+
+const VS = {
+  apiVersion: 'networking.istio.io/v1',
+  kind: 'VirtualService',
+  metadata: { name: 'reviews', namespace: 'default', creationTimestamp: '2026-11-25T05:00:00Z' },
+  spec: { hosts: ['reviews'], gateways: ['mesh'] },
+};
+const DOCUMENTS =
+  'apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec:\n  ports: []\n';
+
+tap.test('usage errors exit 64, help and version 0', async (t) => {
+  for (const args of [
+    [],
+    ['bogus'],
+    ['get'],
+    ['get', 'pods'],
+    ['apply'],
+    ['delete', 'vs'],
+    ['delete', 'host', 'a'],
+    ['get', 'vs', '-o', 'xml'],
+    ['token', 'create'],
+    ['token', 'create', '--host', 'a', '--ttl', '5s'],
+    ['token', 'create', '--host', 'a', '--group', 'x'],
+    ['log-level', 'loud'],
+    ['get', 'vs', '--token', 'x'],
+    ['peers', '--api', 'https://a'],
+    ['get', 'vs', '--socket', '/x'],
+  ])
+    t.equal((await run(args)).code, 64, args.join(' '));
+  t.equal((await run(['--version'])).code, 0);
+  t.match(await run(['--help']), { code: 0, out: /Usage: meshctl/ });
+});
+
+tap.test('apply sends one transaction and tells each object', async (t) => {
+  const results = [
+    { key: 'Service/default/a', action: 'created', warnings: [] },
+    { key: 'Service/shop/b', action: 'unchanged', warnings: [{ path: 'spec.ports', message: 'odd' }] },
+  ];
+  const { env, seen } = await fakeController(t, {
+    'POST /apis/hostmesh.io/v1/apply': [
+      200,
+      { apiVersion: 'hostmesh.io/v1', kind: 'ApplyResult', revision: 4, dryRun: false, results },
+    ],
+  });
+  const done = await run(['apply', '-f', '-', '-n', 'shop'], { env, stdin: DOCUMENTS });
+  t.equal(done.code, 0, done.err);
+  t.equal(done.out, 'service/a created\nservice/b (shop) unchanged');
+  t.equal(done.err, 'warning: stdin:10:3: Service/shop/b: spec.ports: odd');
+  t.equal(seen.length, 1);
+  t.match(seen[0]?.body, {
+    objects: [{ metadata: { name: 'a', namespace: 'shop' } }, { metadata: { name: 'b', namespace: 'shop' } }],
+  });
+  const dry = await run(['apply', '-f', '-', '--dry-run', '-o', 'json'], { env, stdin: DOCUMENTS });
+  t.equal(seen[1]?.path, '/apis/hostmesh.io/v1/apply?dryRun=All');
+  t.equal(JSON.parse(dry.out).kind, 'ApplyResult');
+});
+
+tap.test('a refusal names file, line and column', async (t) => {
+  const status = invalid(
+    { group: '', plural: 'services', kind: 'Service', name: 'b' },
+    [{ path: 'spec.ports', message: 'needs one', reason: 'FieldValueRequired' }],
+    'objects[1].',
+  );
+  const { env } = await fakeController(t, { 'POST /apis/hostmesh.io/v1/apply': [422, status] });
+  const done = await run(['apply', '-f', '-'], { env, stdin: DOCUMENTS });
+  t.same(done, { code: 1, out: '', err: 'stdin:10:3: Service b: spec.ports: needs one\nnothing was stored' });
+});
+
+tap.test('broken files never reach the controller', async (t) => {
+  const { env, seen } = await fakeController(t, {});
+  const dir = t.testdir({ 'a.yaml': 'kind: [', 'b.txt': 'ignored', empty: {} });
+  t.match(await run(['apply', '-f', dir], { env }), { code: 1, err: /a\.yaml:1:\d+: / });
+  t.match(await run(['apply', '-f', join(dir, 'empty')], { env }), { code: 1, err: /no objects/ });
+  t.match(await run(['apply', '-f', join(dir, 'none')], { env }), { code: 1, err: /cannot read/ });
+  t.match(
+    await run(['apply', '-f', '-', '-n', 'x'], {
+      env,
+      stdin: 'kind: Service\napiVersion: v1\nmetadata: {name: a, namespace: y}',
+    }),
+    { code: 1, err: /stdin:3:\d+: .*namespace y/ },
+  );
+  t.same(seen, []);
+});
+
+tap.test('get prints tables, pages, one object, and what is missing', async (t) => {
+  const path = '/apis/networking.istio.io/v1';
+  const { env, seen } = await fakeController(t, {
+    [`GET ${path}/namespaces/default/virtualservices`]: [200, { items: [VS], metadata: {} }],
+    [`GET ${path}/virtualservices`]: [200, { items: [{ ...VS, metadata: { ...VS.metadata, name: 'evil\u001b[2J' } }] }],
+    [`GET ${path}/namespaces/default/virtualservices/reviews`]: [200, VS],
+    [`GET ${path}/namespaces/default/destinationrules`]: [200, { items: [] }],
+  });
+  t.same(await run(['get', 'vs'], { env }), {
+    code: 0,
+    out: 'NAME      GATEWAYS   HOSTS     AGE\nreviews   mesh       reviews   60m',
+    err: '',
+  });
+  t.match(await run(['get', 'vs', '-A'], { env }), { out: /^NAMESPACE +NAME/ });
+  t.notMatch((await run(['get', 'vs', '-A'], { env })).out, '\u001b', 'no terminal codes from an object');
+  t.match(await run(['get', 'vs/reviews', '-o', 'yaml'], { env }), {
+    code: 0,
+    out: /^apiVersion: networking.istio.io\/v1\nkind: VirtualService/,
+  });
+  t.equal(JSON.parse((await run(['get', 'vs', '-o', 'json'], { env })).out).kind, 'List');
+  t.match(await run(['get', 'vs,dr'], { env }), { out: /virtualservices:\n/ });
+  t.match(await run(['get', 'vs', 'nope'], { env }), {
+    code: 1,
+    err: /virtualservice.networking.istio.io\/nope not found/,
+  });
+  t.match(await run(['get', 'dr'], { env }), { code: 0, out: '', err: /no resources found in namespace default/ });
+  t.ok(seen.every((one) => one.authorization === `Bearer ${TOKEN}`));
+});
+
+tap.test('describe a host: generation, refusals in Envoy’s words, problems', async (t) => {
+  const host = {
+    metadata: { name: 'a' },
+    spec: { workloadGroups: ['default/reviews'], gossipAddresses: [], epoch: 1, revoked: false },
+    status: {
+      host: 'a',
+      agentVersion: '0.1.0',
+      capability: 1,
+      generation: 7,
+      ackedGeneration: 6,
+      envoyConnected: true,
+      reportedAt: '2026-11-25T05:59:50Z',
+      refused: [
+        {
+          typeUrl: 'type.googleapis.com/envoy.config.listener.v3.Listener',
+          resource: 'l',
+          origins: ['VirtualService/default/reviews'],
+          message: 'bad regex',
+          generation: 7,
+        },
+      ],
+      workloads: [{ group: 'default/reviews', health: 'healthy', spiffeId: 'spiffe://t/ns/default/sa/r' }],
+      peers: { alive: 2, suspect: 0, dead: 0 },
+      problems: ['clock off'],
+    },
+  };
+  const { env } = await fakeController(t, {
+    'GET /apis/hostmesh.io/v1/hosts/a': [200, host],
+    'GET /apis/hostmesh.io/v1/hosts': [200, { items: [host] }],
+    'GET /apis/hostmesh.io/v1/status': [200, { generation: 7 }],
+    'GET /apis/networking.istio.io/v1/namespaces/default/virtualservices/reviews': [200, VS],
+  });
+  for (const args of [
+    ['describe', 'a'],
+    ['describe', 'host', 'a'],
+    ['describe', 'host/a'],
+  ]) {
+    const { code, out } = await run(args, { env });
+    t.equal(code, 0);
+    t.match(out, /7 verified, 6 acknowledged by Envoy; the mesh is at 7/);
+    t.match(out, /Listener l \(generation 7\)\n {4}from VirtualService\/default\/reviews\n {4}bad regex/);
+    t.match(out, /clock off/);
+    t.match(out, /spiffe:\/\/t\/ns\/default\/sa\/r/);
+  }
+  t.match(await run(['describe', 'vs', 'reviews'], { env }), {
+    code: 0,
+    out: /Refused on a:\n.*Listener l[\s\S]*bad regex/,
+  });
+  t.match(await run(['describe', 'host', 'b'], { env }), { code: 1, err: /host b not found/ });
+});
+
+tap.test('delete, token, revoke', async (t) => {
+  const { env, seen } = await fakeController(t, {
+    'DELETE /api/v1/namespaces/default/services/a': [200, {}],
+    'POST /apis/hostmesh.io/v1/jointokens': [201, { status: { id: 'i', joinString: 'mesh1.abc', expires: 'soon' } }],
+    'POST /apis/hostmesh.io/v1/hosts/a/revoke': [200, { metadata: { name: 'a' } }],
+  });
+  t.match(await run(['delete', 'svc', 'a', '--dry-run'], { env }), { code: 0, out: 'service/a deleted (dry run)' });
+  t.match(seen[0], { path: /\?dryRun=All$/, body: { dryRun: ['All'] } });
+  t.match(await run(['delete', '-f', '-'], { env, stdin: DOCUMENTS }), {
+    code: 1,
+    out: 'service/a deleted',
+    err: /service\/b/,
+  });
+  t.match(await run(['delete', '-f', '-', '--ignore-not-found'], { env, stdin: DOCUMENTS }), { code: 0 });
+  const made = await run(
+    [
+      'token',
+      'create',
+      '--host',
+      'a',
+      '--group',
+      'default/x',
+      '--group',
+      'default/y',
+      '--ttl',
+      '2h',
+      '--peer',
+      '10.0.0.1:15300',
+    ],
+    { env },
+  );
+  t.equal(made.out, 'mesh1.abc');
+  t.notMatch(made.err, 'mesh1');
+  t.match(seen.at(-1)?.body, {
+    spec: { host: 'a', workloadGroups: ['default/x', 'default/y'], ttlSeconds: 7200, peers: ['10.0.0.1:15300'] },
+  });
+  t.match(await run(['hosts', 'revoke', 'a'], { env }), { code: 0, out: 'host/a revoked' });
+});
+
+tap.test('credentials: verified TLS only, wrong ones told apart, files checked', async (t) => {
+  const { env, home, seen } = await fakeController(t, {});
+  t.match(await run(['status'], { env: { ...env, MESH_TOKEN: 'other' } }), {
+    code: 1,
+    err: /does not know this credential/,
+  });
+  const { MESH_CA_FILE: _, ...noCa } = env;
+  const before = seen.length;
+  t.match(await run(['status'], { env: noCa }), { code: 1, err: /certificate is not trusted/ });
+  t.equal(seen.length, before, 'no credential was sent to an unverified server');
+  t.match(await run(['status'], { env: { ...env, MESH_API: 'http://127.0.0.1:1' } }), { code: 1, err: /only https/ });
+  t.match(await run(['status'], {}), { code: 1, err: /no controller is named/ });
+  await mkdir(join(home, '.config/mesh'), { recursive: true });
+  await writeFile(join(home, 'token'), TOKEN);
+  const config = `api: ${env.MESH_API}\ncaFile: ${env.MESH_CA_FILE}\ntokenFile: ${join(home, 'token')}\n`;
+  await writeFile(join(home, '.config/mesh/config.yaml'), config);
+  await chmod(join(home, 'token'), 0o644);
+  t.match(await run(['hosts', 'list'], { home }), { code: 1, err: /chmod 600/ });
+  await chmod(join(home, 'token'), 0o600);
+  t.match(await run(['get', 'vs', 'x'], { home }), { code: 1, err: /not found/ }, 'the config file serves');
+  await writeFile(join(home, '.config/mesh/config.yaml'), `${config}tokn: x\n`);
+  t.match(await run(['get', 'vs'], { home }), { code: 1, err: /config\.yaml:4:1: unknown key tokn/ });
+  const dead = 'https://127.0.0.1:1';
+  t.match(
+    await run(['get', 'vs', 'x'], { env: { ...env, MESH_API: `${dead},${env.MESH_API}` } }),
+    { code: 1, err: /not found/ },
+    'the next controller is asked',
+  );
+});
+
+tap.test('on a host: status, peers and dumps over the socket', async (t) => {
+  const dir = t.testdir({});
+  const socket = join(dir, 's');
+  const peer = {
+    host: 'b',
+    state: 'alive',
+    epoch: 1,
+    counter: 2,
+    addresses: ['10.0.0.2'],
+    workloads: ['default/x'],
+    linked: true,
+    rttMs: 0.5,
+  };
+  const agent = {
+    host: 'a',
+    agentVersion: '0.1.0',
+    ready: true,
+    startedAt: '2026-11-25T05:00:00Z',
+    configAgeSeconds: 1,
+    generation: 3,
+    ackedGeneration: 3,
+    envoyConnected: true,
+    refused: [],
+    workloads: [],
+    peers: { alive: 1, suspect: 0, dead: 0 },
+    problems: [],
+    controllers: [],
+  };
+  const answers: Record<string, unknown> = { '/status': agent, '/peers': [peer], '/desired': { generation: 3 } };
+  const server = createPlainServer((request, response) => response.end(JSON.stringify(answers[request.url ?? ''])));
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  t.teardown(() => new Promise((resolve) => server.close(resolve)));
+  t.match(await run(['status', '--socket', socket]), { code: 0, out: /Ready: +yes/ });
+  t.match(await run(['peers', '--socket', socket]), { code: 0, out: /b +alive +1\.2 +yes +0\.5ms/ });
+  t.equal(JSON.parse((await run(['peers', '--socket', socket, '-o', 'json'])).out).kind, 'PeerList');
+  t.match(await run(['config', 'dump', 'desired', '--socket', socket]), { code: 0, out: /"generation": 3/ });
+  t.match(await run(['status', '--socket', join(dir, 'none')]), { code: 1, err: /is mesh-agent running/ });
+});
+
+tap.test('analyze works offline', async (t) => {
+  const dir = t.testdir({
+    'good.yaml':
+      'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  selector: {app: a}\n  ports: [{port: 80}]\n',
+    'bad.yaml':
+      'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  selector: {app: a}\n  ports: [{prt: 80}]\n',
+  });
+  t.match(await run(['analyze', '-f', join(dir, 'good.yaml')]), {
+    code: 0,
+    out: /good.yaml:5:3: warning: Service a: spec.selector: no WorkloadGroup/,
+  });
+  const bad = await run(['analyze', '-f', join(dir, 'bad.yaml'), '-o', 'json']);
+  t.equal(bad.code, 1);
+  t.match(JSON.parse(bad.out), {
+    kind: 'Analysis',
+    findings: [{ severity: 'error', path: 'spec.ports[0].prt', at: /bad\.yaml:6:12$/ }],
+  });
+});
