@@ -1,6 +1,7 @@
 import { checkLabelName, checkPort, checkSelector } from '../formats.ts';
 import type { MeshObject } from '../object.ts';
 import { type Report, shown } from '../report.ts';
+import { PORT_PROTOCOLS } from './service-entry.ts';
 import { checkNoMeshPort } from './workload.ts';
 
 interface ServicePort {
@@ -8,6 +9,7 @@ interface ServicePort {
   readonly port?: number;
   readonly targetPort?: number | string;
   readonly protocol?: string;
+  readonly appProtocol?: string;
 }
 
 interface ServiceSpec {
@@ -41,7 +43,23 @@ export function checkService(object: MeshObject, report: Report): void {
     if (port.port === undefined) report.required(`${path}.port`, 'a port number is required');
     checkPort(port.port, `${path}.port`, report);
     checkTargetPort(port.targetPort, `${path}.targetPort`, report);
+    warnServerFirst(port, path, report);
   }
+}
+
+/** FTP, SSH, SMTP, POP3, IMAP, submission, MySQL: there the server speaks first. */
+const SERVER_FIRST: readonly number[] = [21, 22, 25, 110, 143, 587, 3306];
+
+/** Where the protocol is not declared, proxies wait for the client's first bytes before they go on (DESIGN 3.13). */
+function warnServerFirst(port: ServicePort, path: string, report: Report): void {
+  const declared = port.appProtocol ?? /^[a-z0-9]+/.exec(port.name ?? '')?.[0] ?? '';
+  if (PORT_PROTOCOLS.includes(declared.toUpperCase())) return;
+  const number = SERVER_FIRST.find((one) => one === port.port || one === port.targetPort);
+  if (number !== undefined)
+    report.warn(
+      path,
+      `on port ${number} servers usually speak first: declare it by appProtocol: tcp, or each connection waits for detection`,
+    );
 }
 
 function checkTargetPort(target: number | string | undefined, path: string, report: Report): void {

@@ -579,3 +579,17 @@ t.test('warnings do not refuse', async (t) => {
   t.ok(object);
   t.match(warnings, [{ path: 'spec.http[1]', message: /never used/ }]);
 });
+
+t.test('server-first ports without a declared protocol are warned of', async (t) => {
+  const warned = (port: object): number => {
+    const spec = { selector: { app: 'a' }, ports: [port] };
+    const input = { apiVersion: 'v1', kind: 'Service', metadata: { name: 'a' }, spec };
+    return validateObject(input, { enforced: everything }).warnings.length;
+  };
+  t.equal(warned({ port: 3306 }), 1);
+  t.equal(warned({ port: 80, targetPort: 25 }), 1);
+  t.equal(warned({ port: 3306, name: 'db' }), 1);
+  t.equal(warned({ port: 3306, name: 'tcp-db' }), 0);
+  t.equal(warned({ port: 3306, appProtocol: 'mysql' }), 0);
+  t.equal(warned({ port: 80 }), 0);
+});
