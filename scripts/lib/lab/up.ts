@@ -70,16 +70,17 @@ async function bringUpMesh({ exec, programs, say }: UpDeps, plan: LabPlan): Prom
   say(`controller answers on https://${plan.controllers[0]?.ip4}:${PORTS.rest}`);
   await operator.apply(plan.groups);
   const first = hosts[0];
-  await Promise.all(
+  // All end before a failure is thrown: what is taken down then must not be written to any more.
+  const joins = await Promise.allSettled(
     hosts.map(async (host) => {
       // one peer's address at most: the first host knows none
       const peers = host === first || first === undefined ? [] : [`${first.ip4}:${PORTS.gossip}`];
       await joinHost(exec, programs, operator, host, plan.controllers, peers);
       say(`host ${host.name} joined`);
-      await untilReady(host);
-      say(`host ${host.name} is ready`);
     }),
   );
+  for (const join of joins) if (join.status === 'rejected') throw join.reason;
+  await Promise.all(hosts.map(async (host) => say(`host ${host.name} is ready after ${await untilReady(host)} ms`)));
 }
 
 /** ip-netns(8) puts these in the place of /etc's files for whatever runs in the namespace. No host names: they would hide services. */
@@ -209,13 +210,15 @@ async function runOn(exec: Exec, node: Node, command: Command, input: string): P
   );
 }
 
-/** A host is ready when its agent says so on its admin socket: config and endpoints acknowledged by Envoy, rules standing. */
-async function untilReady(host: PlannedHost): Promise<void> {
+/** A host is ready when its agent says so on its admin socket: config and endpoints acknowledged by Envoy, rules standing. Returns how long that took. */
+async function untilReady(host: PlannedHost): Promise<number> {
+  const begun = performance.now();
   const log = `${pathsOf(host.name).logDir}/agent.log`;
   await poll(`host ${host.name}`, log, READY_MS, async () => {
     const status = await adminStatus(pathsOf(host.name).runDir);
     if (!status.ready) throw new MeshError('LAB_NOT_READY', status.problems.join('; ') || 'the agent is not ready');
   });
+  return Math.round(performance.now() - begun);
 }
 
 /** Tries until it goes well; throws LAB_TIMEOUT with the last failure and the end of the log. */
