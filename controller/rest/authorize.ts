@@ -1,0 +1,103 @@
+/**
+ * What a principal may do (DESIGN 3.2, "Who may write"). Pure. In: principal, verb, kind and place, and for writes the object and
+ * MeshConfig. Out: undefined, or why not, in words that end the sentence "... is forbidden: ".
+ */
+import type { MeshObject } from '../../api/resources/object.ts';
+import { type KindInfo, ROOT_NAMESPACE, type Verb } from '../../api/resources/registry.ts';
+import type { Principal } from './principals.ts';
+
+export interface Access {
+  readonly verb: Verb;
+  /** Group, plural and scope suffice: reviews ask of resources that are not ours too. */
+  readonly info: Pick<KindInfo, 'group' | 'plural' | 'namespaced' | 'kind'>;
+  readonly namespace?: string;
+  readonly name?: string;
+}
+
+const READS: readonly string[] = ['get', 'list', 'watch'];
+
+/** May `principal` do this at all, whatever the object says? */
+export function refusalOf(principal: Principal, access: Access): string | undefined {
+  const { verb, info, namespace, name } = access;
+  const place = !info.namespaced
+    ? 'at the cluster scope'
+    : namespace === undefined
+      ? 'in all namespaces'
+      : `in the namespace "${namespace}"`;
+  const no = `User "${principal.name}" cannot ${verb} resource "${info.plural}" in API group "${info.group}" ${place}`;
+  if (principal.verbs !== undefined && !principal.verbs.includes(verb)) return no;
+  if (principal.role === 'admin') return undefined;
+  if (info.namespaced) {
+    if (namespace === undefined || !principal.namespaces.includes(namespace)) return no;
+    if (namespace === ROOT_NAMESPACE && !READS.includes(verb))
+      return `${no}: it holds for the whole mesh, so that needs mesh-admin`;
+    return undefined;
+  }
+  if (info.kind === 'MeshConfig' && READS.includes(verb)) return undefined;
+  if (info.kind === 'Namespace' && verb === 'get' && name !== undefined && principal.namespaces.includes(name))
+    return undefined;
+  return no;
+}
+
+/**
+ * May a namespace principal's object touch these hosts? Hosts of other namespaces, and external ones that MeshConfig gives to another or
+ * to nobody, only when nobody else sees the object: exportTo ["."]. The same holds for ServiceEntry.addresses: they would capture
+ * others' traffic.
+ */
+export function ownershipRefusal(
+  principal: Principal,
+  object: MeshObject,
+  meshConfig: MeshObject | undefined,
+): string | undefined {
+  if (principal.role === 'admin') return undefined;
+  const namespace = object.metadata.namespace ?? '';
+  const spec = (object.spec ?? {}) as { exportTo?: readonly string[]; addresses?: readonly string[] };
+  const exportTo = spec.exportTo ?? [];
+  if (exportTo.length > 0 && exportTo.every((to) => to === '.' || to === namespace)) return undefined;
+  const foreign = hostsOf(object).find((host) => ownerOf(host, namespace, meshConfig) !== namespace);
+  const keep = `so exportTo must be ["."] (valid in ${namespace} only)`;
+  if (foreign !== undefined) {
+    const owner = ownerOf(foreign, namespace, meshConfig);
+    return owner === undefined
+      ? `no namespace owns the host ${foreign} (MeshConfig.hostOwnership), ${keep}`
+      : `the host ${foreign} belongs to the namespace ${owner}, ${keep}`;
+  }
+  if (object.kind === 'ServiceEntry' && (spec.addresses ?? []).length > 0)
+    return `spec.addresses would capture the traffic of other namespaces, ${keep}`;
+  return undefined;
+}
+
+/** Hosts whose traffic the object shapes for those who see it. */
+function hostsOf(object: MeshObject): readonly string[] {
+  const spec = (object.spec ?? {}) as { hosts?: readonly string[]; host?: string };
+  if (object.kind === 'VirtualService' || object.kind === 'ServiceEntry') return spec.hosts ?? [];
+  if (object.kind === 'DestinationRule') return spec.host === undefined ? [] : [spec.host];
+  return [];
+}
+
+const SERVICE = /^(?:.+)\.([a-z0-9-]+)\.svc\.cluster\.local$/;
+
+/** The namespace that owns `host`; a name without a dot is a service of the object's own. The longest pattern of MeshConfig decides. */
+export function ownerOf(host: string, namespace: string, meshConfig: MeshObject | undefined): string | undefined {
+  const name = host.toLowerCase();
+  if (!name.includes('.') && !name.includes('*')) return namespace;
+  const service = SERVICE.exec(name);
+  if (service !== null) return service[1];
+  const spec = meshConfig?.spec as
+    | { hostOwnership?: readonly { hosts?: readonly string[]; namespace?: string }[] }
+    | undefined;
+  let best: { length: number; namespace: string | undefined } | undefined;
+  for (const rule of spec?.hostOwnership ?? []) {
+    for (const pattern of rule.hosts ?? []) {
+      if (covers(pattern.toLowerCase(), name) && pattern.length > (best?.length ?? -1))
+        best = { length: pattern.length, namespace: rule.namespace };
+    }
+  }
+  return best?.namespace;
+}
+
+/** Every name that `host` (perhaps a wildcard) matches is matched by `pattern` too. */
+function covers(pattern: string, host: string): boolean {
+  if (pattern === '*' || pattern === host) return true;
+  return pattern.startsWith('*.') && host.replace(/^\*/, '').endsWith(pattern.slice(1)) && host !== pattern.slice(2);
+}

@@ -1,0 +1,53 @@
+import { crossCheck } from '../../api/resources/cross-check.ts';
+import { keyOf, type MeshObject } from '../../api/resources/object.ts';
+import type { Warning } from '../../api/resources/validate.ts';
+import type { Store } from '../store/store.ts';
+import { objectOf } from './objects.ts';
+
+/** Warnings of objects beside the rest of the mesh. */
+export interface Neighbours {
+  /** By object key; `objects` count as stored already. Objects that nothing warns of are absent. */
+  warnings(objects: readonly MeshObject[]): Promise<ReadonlyMap<string, readonly Warning[]>>;
+}
+
+/** Kinds that crossCheck looks at for an object of a kind; other kinds need none. */
+const LOOKS_AT: Readonly<Record<string, readonly string[]>> = {
+  VirtualService: ['Service', 'ServiceEntry', 'DestinationRule', 'VirtualService'],
+  DestinationRule: ['Service', 'ServiceEntry', 'DestinationRule'],
+  Service: ['WorkloadGroup', 'WorkloadEntry'],
+};
+
+/** Parsed objects are kept by key and revision: a write must not parse the whole mesh again. */
+export function createNeighbours(store: Store): Neighbours {
+  const kinds = new Map<string, Map<string, { readonly revision: number; readonly object: MeshObject }>>();
+
+  async function load(kind: string): Promise<Map<string, MeshObject>> {
+    const known = kinds.get(kind);
+    const fresh = new Map<string, { revision: number; object: MeshObject }>();
+    for (const entry of (await store.list(`${kind}/`)).entries) {
+      const old = known?.get(entry.key);
+      fresh.set(
+        entry.key,
+        old?.revision === entry.revision ? old : { revision: entry.revision, object: objectOf(entry) },
+      );
+    }
+    kinds.set(kind, fresh);
+    return new Map([...fresh].map(([key, { object }]) => [key, object]));
+  }
+
+  return {
+    async warnings(objects) {
+      const needed = new Set(objects.flatMap((object) => LOOKS_AT[object.kind] ?? []));
+      const mesh = new Map<string, Map<string, MeshObject>>();
+      for (const kind of needed) mesh.set(kind, await load(kind));
+      for (const object of objects) mesh.get(object.kind)?.set(keyOf(object), object);
+      const lookup = { list: (kind: string) => mesh.get(kind)?.values() ?? [] };
+      const found = new Map<string, readonly Warning[]>();
+      for (const object of objects) {
+        const warnings = LOOKS_AT[object.kind] === undefined ? [] : crossCheck(object, lookup);
+        if (warnings.length > 0) found.set(keyOf(object), warnings);
+      }
+      return found;
+    },
+  };
+}
