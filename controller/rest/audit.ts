@@ -73,6 +73,7 @@ export function createAudit(
   function write(event: AuditEvent): void {
     const line = lineOf(event, last, new Date(deps.clock.now()).toISOString());
     if (fd === undefined) throw new MeshError('AUDIT_UNAVAILABLE', 'the audit log is not open');
+    if (!existsSync(path)) reopen(); // moved away by an operator: the chain goes on in a new file
     const before = statSync(path).size;
     try {
       const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
@@ -88,9 +89,14 @@ export function createAudit(
   }
 
   function rotate(): void {
-    closeSync(fd as number);
     renameSync(path, `${path}.${last.seq}`);
+    reopen();
+  }
+
+  function reopen(): void {
+    const old = fd;
     fd = openSync(path, 'a', 0o600);
+    if (old !== undefined) closeSync(old);
   }
 
   function flush(): void {

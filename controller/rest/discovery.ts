@@ -4,7 +4,7 @@ import { openapiSchemas, schemaName } from '../../api/resources/openapi.ts';
 import { apiVersionOf, groups, KINDS, type KindInfo, type Verb } from '../../api/resources/registry.ts';
 import { VERSION } from '../../api/version.ts';
 import type { Answer, Call } from './call.ts';
-import { patchTypesOf } from './patch.ts';
+import { mergeKeysOf, patchTypesOf } from './patch.ts';
 
 /** A resource that discovery lists and that is no kind of the registry. */
 export interface ExtraResource {
@@ -225,8 +225,23 @@ function openapiDocument(group: string, version: string): object {
     const path = `${root}/${info.namespaced ? 'namespaces/{namespace}/' : ''}${info.plural}/{name}`;
     paths[path] = operations(info, version);
   }
-  const schemas = openapiSchemas(groupVersion);
+  const schemas = structuredClone(openapiSchemas(groupVersion)) as Record<string, Schema>;
+  for (const info of KINDS) {
+    for (const [list, key] of Object.entries(mergeKeysOf(info.kind)))
+      markMerged(schemas[schemaName(info, version)], list, key);
+  }
   return { openapi: '3.0.0', info: { title: 'Hostmesh', version: VERSION }, paths, components: { schemas } };
+}
+
+type Schema = Record<string, unknown> & { properties?: Record<string, Schema> };
+
+/** Tells clients that a list merges by key: they make strategic merge patches by it (kubectl apply). */
+function markMerged(schema: Schema | undefined, list: string, key: string): void {
+  let node = schema;
+  for (const part of list.split('.')) node = node?.properties?.[part];
+  if (node === undefined) return;
+  node['x-kubernetes-patch-strategy'] = 'merge';
+  node['x-kubernetes-patch-merge-key'] = key;
 }
 
 const QUERY: Readonly<Record<string, string>> = {

@@ -28,13 +28,15 @@ import { Report } from '../../api/resources/report.ts';
 import { fieldSchemas } from '../../api/resources/schemas.ts';
 import { checkStructure } from '../../api/resources/structural.ts';
 import { type Violation, validateObject, type Warning } from '../../api/resources/validate.ts';
+import { admit } from './admission.ts';
 import { objectBody, transactionBody } from './bodies.ts';
 import { type Answer, type Call, isDryRun, type KindTarget, ok, unknownFieldsOf } from './call.ts';
 import { refuse, StatusError } from './errors.ts';
+import type { Planned } from './journal.ts';
 import { created, objectOf, replaced } from './objects.ts';
 import { type ListMeta, showList, showObject } from './presentation.ts';
 import { authorizeRead, type ReadDeps, shownOf } from './reads.ts';
-import type { Planned, WriteDeps, Writer } from './writes.ts';
+import type { WriteDeps } from './writes.ts';
 
 /** What hosts the mesh has; the composition root joins grants and reports. */
 export interface HostDirectory {
@@ -48,8 +50,7 @@ export interface TokenIssuer {
   create(spec: JoinToken['spec']): Promise<NonNullable<JoinToken['status']>>;
 }
 
-export interface OperatorDeps extends ReadDeps, Pick<WriteDeps, 'neighbours' | 'validation'> {
-  readonly writer: Writer;
+export interface OperatorDeps extends ReadDeps, WriteDeps {
   readonly hosts: HostDirectory;
   readonly tokens: TokenIssuer;
   status(): Promise<MeshStatus>;
@@ -70,7 +71,7 @@ export async function applyTransaction(deps: OperatorDeps, call: Call): Promise<
     );
   const admitted = validateAll(deps, call, inputs);
   const keys = admitted.map(({ object }) => keyOf(object));
-  const outcome = await deps.writer.transact(call, {
+  const outcome = await deps.journal.transact(call, {
     verb: 'apply',
     keys,
     dryRun,
@@ -148,7 +149,7 @@ async function planOne(deps: OperatorDeps, call: Call, object: MeshObject): Prom
   const key = keyOf(object);
   const before = await deps.store.get(key);
   const verb = before === undefined ? 'create' : 'update';
-  await deps.writer.admit(call, verb, object);
+  await admit(deps.store, call, verb, object);
   const { resourceVersion, name } = object.metadata;
   if (resourceVersion !== undefined && resourceVersion !== String(before?.revision ?? ''))
     refuse(conflict({ ...(kindByName(object.kind) as KindInfo), name }));
@@ -190,7 +191,7 @@ export async function revokeHost(deps: OperatorDeps, call: Call, name: string): 
     );
   const revoke = async () =>
     (LABEL.test(name) ? await deps.hosts.revoke(name) : undefined) ?? refuse(notFound({ ...HOST_SUBJECT, name }));
-  return ok(await deps.writer.audited(call, 'revoke', [`Host//${name.slice(0, 63)}`], revoke));
+  return ok(await deps.journal.audited(call, 'revoke', [`Host//${name.slice(0, 63)}`], revoke));
 }
 
 /** POST jointokens: the one answer that carries the join string. */
@@ -199,7 +200,9 @@ export async function createToken(deps: OperatorDeps, call: Call, target: KindTa
   if (isDryRun(call.query.getAll('dryRun'))) refuse(badRequest('a join token cannot be made in a dry run'));
   const body = objectBody(call);
   const spec = tokenSpec(body, target.info);
-  const status = await deps.writer.audited(call, 'create', [`JoinToken//${spec.host}`], () => deps.tokens.create(spec));
+  const status = await deps.journal.audited(call, 'create', [`JoinToken//${spec.host}`], () =>
+    deps.tokens.create(spec),
+  );
   const token: JoinToken = { apiVersion: 'hostmesh.io/v1', kind: 'JoinToken', spec, status };
   return { ...ok(token, 201), headers: { 'cache-control': 'no-store' } };
 }

@@ -9,7 +9,6 @@ import { refuse } from './errors.ts';
 export const MERGE_PATCH = 'application/merge-patch+json';
 export const JSON_PATCH = 'application/json-patch+json';
 export const STRATEGIC_MERGE_PATCH = 'application/strategic-merge-patch+json';
-export const APPLY_PATCH = 'application/apply-patch+yaml';
 
 type Json = unknown;
 type JsonObject = Readonly<Record<string, Json>>;
@@ -20,28 +19,32 @@ const MERGE_KEYS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   ServiceAccount: { secrets: 'name' },
 };
 
+/** Paths of the lists of `kind` that merge by key, with that key; clients must know them too (OpenAPI extensions). */
+export function mergeKeysOf(kind: string): Readonly<Record<string, string>> {
+  return MERGE_KEYS[kind] ?? {};
+}
+
 /** Patch types that `info` takes: strategic merge is for core kinds only, as in Kubernetes. */
 export function patchTypesOf(info: KindInfo): readonly string[] {
   return info.group === '' ? [JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH] : [JSON_PATCH, MERGE_PATCH];
 }
 
+/** Throws 415 with the types that are taken. */
+export function requirePatchType(type: string, info: KindInfo): void {
+  const accepted = patchTypesOf(info);
+  if (type.startsWith('application/apply-patch')) {
+    const why = 'server-side apply is not served; use client-side apply, or POST /apis/hostmesh.io/v1/apply';
+    refuse(unsupportedMediaType(type, accepted, why));
+  }
+  if (!accepted.includes(type)) refuse(unsupportedMediaType(type, accepted));
+}
+
 /** `object` with the patch of media type `type` applied. */
 export function applyPatch(type: string, info: KindInfo, object: JsonObject, patch: Json): Json {
-  const accepted = patchTypesOf(info);
-  if (type.startsWith('application/apply-patch'))
-    refuse(
-      unsupportedMediaType(
-        type,
-        accepted,
-        'server-side apply is not served; use client-side apply, or POST /apis/hostmesh.io/v1/apply',
-      ),
-    );
-  if (!accepted.includes(type)) refuse(unsupportedMediaType(type, accepted));
+  requirePatchType(type, info);
   if (type === JSON_PATCH) return jsonPatch(object, patch);
   if (!isObject(patch)) return refuse(badRequest('the patch must be a JSON object'));
-  return type === MERGE_PATCH
-    ? mergePatch(object, patch)
-    : strategicMerge(object, patch, '', MERGE_KEYS[info.kind] ?? {});
+  return type === MERGE_PATCH ? mergePatch(object, patch) : strategicMerge(object, patch, '', mergeKeysOf(info.kind));
 }
 
 function isObject(value: Json): value is JsonObject {

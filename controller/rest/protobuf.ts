@@ -119,11 +119,16 @@ function skipEmpty(reader: protobuf.Reader, wire: number, what: string): void {
   if (!empty) throw new Error(`${what} is set and not supported in protobuf; send JSON`);
 }
 
+/** Nothing but zeros and messages of such: a string or anything unreadable counts as set. */
 function isZero(bytes: Uint8Array): boolean {
-  const reader = protobuf.Reader.create(bytes);
-  while (reader.pos < reader.len) {
-    const wire = reader.uint32() & 7;
-    if (wire === 0 ? Number(reader.int64()) !== 0 : wire !== 2 || reader.bytes().length > 0) return false;
+  try {
+    const reader = protobuf.Reader.create(bytes);
+    while (reader.pos < reader.len) {
+      const wire = reader.uint32() & 7;
+      if (wire === 0 ? Number(reader.int64()) !== 0 : wire !== 2 || !isZero(reader.bytes())) return false;
+    }
+    return true;
+  } catch {
+    return false;
   }
-  return true;
 }

@@ -10,7 +10,7 @@ import { refuse } from './errors.ts';
 import { objectOf } from './objects.ts';
 import { formOf, type IncludeObject, type ListMeta, type Shown, showList, showObject } from './presentation.ts';
 import { type Matcher, selectorOf } from './selectors.ts';
-import { targetKey } from './target.ts';
+import { prefixOf, targetKey } from './target.ts';
 
 export interface ReadDeps {
   readonly store: Store;
@@ -77,10 +77,6 @@ function take(
     if (limit > 0 && objects.length === limit) return { objects, lastKey: key, cut: i < entries.length - 1 };
   }
   return { objects, lastKey: entries.at(-1)?.key, cut: false };
-}
-
-export function prefixOf({ info, namespace }: KindTarget): string {
-  return info.namespaced && namespace !== undefined ? `${info.kind}/${namespace}/` : `${info.kind}/`;
 }
 
 export function shownOf(deps: Pick<ReadDeps, 'clock'>, call: Call, target: KindTarget): Shown {

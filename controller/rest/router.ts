@@ -11,6 +11,7 @@ import { getObject, listObjects } from './reads.ts';
 import { noEvents, review } from './reviews.ts';
 import { kindTarget, parseResourcePath, type ResourcePath } from './target.ts';
 import { prepareWatch, type Watch } from './watch.ts';
+import { createObject, deleteCollection, deleteObject, patchObject, updateObject } from './writes.ts';
 
 export interface RouterDeps extends OperatorDeps {
   readonly log: Logger;
@@ -52,7 +53,6 @@ function verbOf(call: Call, { name }: KindTarget): Verb {
 }
 
 async function perform(deps: RouterDeps, call: Call, target: KindTarget, verb: Verb): Promise<Answer> {
-  const { writer } = deps;
   switch (verb) {
     case 'get':
       return await getObject(deps, call, target);
@@ -62,15 +62,15 @@ async function perform(deps: RouterDeps, call: Call, target: KindTarget, verb: V
       if (target.info.kind === 'JoinToken') return await createToken(deps, call, target);
       if (target.info.namespaced && target.namespace === undefined)
         return refuse(badRequest('an object is created in its namespace: POST to .../namespaces/NAMESPACE/...'));
-      return await writer.create(call, target);
+      return await createObject(deps, call, target);
     case 'update':
-      return await writer.update(call, target);
+      return await updateObject(deps, call, target);
     case 'patch':
-      return await writer.patch(call, target);
+      return await patchObject(deps, call, target);
     case 'delete':
-      return await writer.remove(call, target);
+      return await deleteObject(deps, call, target);
     case 'deletecollection':
-      return await writer.removeCollection(call, target);
+      return await deleteCollection(deps, call, target);
     default:
       return refuse(methodNotAllowed());
   }

@@ -20,13 +20,13 @@ import { createAudit } from './audit.ts';
 import type { Answer, Call } from './call.ts';
 import { refuse, statusOf } from './errors.ts';
 import { createFailureLimit } from './failure-limit.ts';
+import { createJournal } from './journal.ts';
 import { createNeighbours } from './neighbours.ts';
 import { created, storedText } from './objects.ts';
 import type { HostDirectory, TokenIssuer } from './operator.ts';
 import { byCertificate, byToken, type Principal } from './principals.ts';
 import { type Routed, type RouterDeps, route } from './router.ts';
 import type { Watch } from './watch.ts';
-import { createWriter } from './writes.ts';
 
 export interface RestOptions {
   /** Name of this replica: its audit rows are its own. */
@@ -78,13 +78,13 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
   const { trustDomain, vipRanges, enforced } = options;
   const validation = { trustDomain, vipRanges, enforced };
   const quota = options.quota ?? DEFAULT_QUOTA;
-  const writer = createWriter({ store, audit, clock, neighbours, validation, quota, onCommit: deps.onCommit });
+  const journal = createJournal({ store, audit, quota, onCommit: deps.onCommit });
   const { hosts, tokens } = deps;
   const router: RouterDeps = {
     store,
     clock,
     log,
-    writer,
+    journal,
     neighbours,
     validation,
     hosts,

@@ -44,3 +44,8 @@ export function kindTarget(path: ResourcePath): KindTarget | undefined {
 export function targetKey({ info, namespace, name }: KindTarget): ObjectKey {
   return objectKey(info.kind, info.namespaced ? namespace : undefined, name ?? '');
 }
+
+/** What the keys of a collection start with. */
+export function prefixOf({ info, namespace }: KindTarget): string {
+  return info.namespaced && namespace !== undefined ? `${info.kind}/${namespace}/` : `${info.kind}/`;
+}

@@ -12,8 +12,9 @@ import { booleanOf, type Call, integerOf, type KindTarget } from './call.ts';
 import { refuse, statusOf } from './errors.ts';
 import { objectOf } from './objects.ts';
 import { bookmark, type Shown, showObject } from './presentation.ts';
-import { authorizeRead, prefixOf, shownOf } from './reads.ts';
+import { authorizeRead, shownOf } from './reads.ts';
 import { type Matcher, selectorOf } from './selectors.ts';
+import { prefixOf } from './target.ts';
 
 export interface WatchDeps {
   readonly store: Store;

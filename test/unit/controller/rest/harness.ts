@@ -24,6 +24,8 @@ export interface Answered {
 }
 
 export interface Harness {
+  /** The test's own folder; t.testdir must not be called again: it would empty it. */
+  readonly folder: string;
   readonly rest: Rest;
   readonly store: SqliteStore;
   readonly clock: FakeClock;
@@ -31,11 +33,11 @@ export interface Harness {
   readonly auditPath: string;
   readonly revoked: string[];
   readonly ca: string;
+  readonly adminToken: string;
   /** A request as mesh-admin, JSON both ways unless `headers` say otherwise. */
   send(method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Answered>;
   /** The same as another principal. */
   as(principal: { namespaces?: readonly string[]; verbs?: readonly Verb[] }): Promise<Harness['send']>;
-  readonly adminToken: string;
 }
 
 /** A certificate of a CA of its own, for localhost. */
@@ -75,11 +77,8 @@ export function selfMade(): {
   return { ...issue('spiffe://mesh.test/controller/c1'), ca: caPem, issue };
 }
 
-/** A REST server on a fresh store; requests are injected without a socket. `listen` binds a loopback port as well. */
-export async function startRest(
-  t: Tap,
-  options: Partial<RestOptions> & { listening?: boolean } = {},
-): Promise<Harness> {
+/** A REST server on a fresh store and a loopback port of its own. `send` injects requests without a socket. */
+export async function startRest(t: Tap, options: Partial<RestOptions> = {}): Promise<Harness> {
   const folder = t.testdir();
   const path = join(folder, 'store.db');
   initSqliteStore(path);
@@ -138,6 +137,7 @@ export async function startRest(
       };
     };
   return {
+    folder,
     rest,
     store,
     clock,
