@@ -294,7 +294,9 @@ function sendAnswer(reply: FastifyReply, answer: Answer): FastifyReply {
   const warnings = (answer.warnings ?? []).slice(0, MAX_WARNINGS).map(warningHeader);
   if (warnings.length > 0) reply.header('warning', warnings);
   if (answer.body === undefined) return reply.send();
-  return reply.header('content-type', answer.contentType ?? 'application/json').send(JSON.stringify(answer.body));
+  // As bytes: for a text fastify would rewrite the content type.
+  const bytes = Buffer.from(JSON.stringify(answer.body));
+  return reply.header('content-type', answer.contentType ?? 'application/json').send(bytes);
 }
 
 function sendStatus(reply: FastifyReply, status: Status): FastifyReply {

@@ -30,6 +30,8 @@ export interface SqliteOptions {
   readonly path: string;
   /** Revisions of history kept for watches and for pages of an older moment; compacted when a quarter more has gathered. Default 10,000. */
   readonly historyRevisions?: number;
+  /** Bytes of history kept at most, roughly; older revisions go first. Default 256 MiB. */
+  readonly historyBytes?: number;
   /** Upper bound of the file in pages of 4 KiB; a write beyond it is refused as on a full disk. Default 1,048,576 (4 GiB). */
   readonly maxPages?: number;
 }
@@ -98,7 +100,8 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     db?.close();
     throw storeError(error, path);
   }
-  return createStore(db, path, options.historyRevisions ?? 10_000);
+  const revisions = options.historyRevisions ?? 10_000;
+  return createStore(db, path, { revisions, bytes: options.historyBytes ?? 256 * 1024 * 1024 });
 }
 
 function checkFile(db: DatabaseSync, path: string): void {
@@ -115,8 +118,14 @@ function checkFile(db: DatabaseSync, path: string): void {
   if (verdict !== 'ok') throw broken(path, String(verdict));
 }
 
-function createStore(db: DatabaseSync, path: string, keepRevisions: number): SqliteStore {
+interface Keep {
+  readonly revisions: number;
+  readonly bytes: number;
+}
+
+function createStore(db: DatabaseSync, path: string, keep: Keep): SqliteStore {
   const sql = prepareAll(db);
+  let historyBytes = (sql.historyBytes.get() as { bytes: number }).bytes;
   const wakeups = new Set<() => void>();
   const meta = () => sql.meta.get() as { revision: number; compacted: number };
   let closed = false;
@@ -191,11 +200,25 @@ function createStore(db: DatabaseSync, path: string, keepRevisions: number): Sql
       if (value === null) sql.remove.run({ key });
       else sql.put.run({ key, value, revision, created });
     }
-    // In batches: a delete at every commit would cost more than the history itself.
-    const compact = revision - compacted > keepRevisions * 1.25 ? revision - keepRevisions : compacted;
-    if (compact !== compacted) sql.compact.run({ compact });
+    for (const { key, value } of effective) historyBytes += (value?.length ?? 0) + (before.get(key)?.value.length ?? 0);
+    const compact = compactTo(revision, compacted);
+    if (compact !== compacted) {
+      sql.compact.run({ compact });
+      historyBytes = (sql.historyBytes.get() as { bytes: number }).bytes;
+    }
     sql.setMeta.run({ revision, compact });
     return { ok: true, revision };
+  }
+
+  /** The revision up to which history goes; in batches, as a delete at every commit would cost more than the history itself. */
+  function compactTo(revision: number, compacted: number): number {
+    let compact = compacted;
+    if (revision - compacted > keep.revisions * 1.25) compact = revision - keep.revisions;
+    if (historyBytes > keep.bytes * 1.25) {
+      const kept = sql.keepFrom.get({ bytes: keep.bytes }) as { first: number | null };
+      compact = Math.max(compact, Math.min((kept.first ?? revision) - 1, revision - 1));
+    }
+    return compact;
   }
 
   /** The next changes after `from`, at most WATCH_BATCH rows but never a part of a revision. */
@@ -273,7 +296,9 @@ type Sql = Record<
   | 'list'
   | 'listAt'
   | 'changeEnd'
-  | 'changes',
+  | 'changes'
+  | 'historyBytes'
+  | 'keepFrom',
   StatementSync
 >;
 
@@ -291,6 +316,16 @@ function prepareAll(db: DatabaseSync): Sql {
       'INSERT INTO history VALUES (:revision, :key, :value, :created, :oldValue, :oldRevision, :oldCreated)',
     ),
     compact: db.prepare('DELETE FROM history WHERE revision <= :compact'),
+    historyBytes: db.prepare(
+      "SELECT coalesce(sum(length(coalesce(value, '')) + length(coalesce(old_value, ''))), 0) AS bytes FROM history",
+    ),
+    // The oldest revision from which on the history fits.
+    keepFrom: db.prepare(
+      `SELECT min(revision) AS first FROM (
+         SELECT revision, sum(length(coalesce(value, '')) + length(coalesce(old_value, '')))
+           OVER (ORDER BY revision DESC) AS bytes FROM history)
+        WHERE bytes <= :bytes`,
+    ),
     count: db.prepare(`SELECT count(*) AS n FROM entry WHERE ${range}`),
     list: db.prepare(
       `SELECT key, value, revision, created FROM entry WHERE ${range} AND key > :after ORDER BY key LIMIT :limit`,

@@ -126,3 +126,16 @@ t.test('rows: compare and set, and the commit is announced', async (t) => {
   t.same(heard, [2]);
   await store.close();
 });
+
+t.test('history is bounded by bytes as well, whatever one revision holds', async (t) => {
+  const path = fresh();
+  initSqliteStore(path);
+  const store = openSqliteStore({ path, historyBytes: 10_000 });
+  for (let i = 0; i < 30; i++) await store.commit([{ key: `k/${i}`, value: JSON.stringify('v'.repeat(998)) }]);
+  const now = await store.revision();
+  t.equal((await store.list('', { revision: now - 5 })).entries.length, 25);
+  await t.rejects(store.list('', { revision: now - 20 }), { code: 'STORE_COMPACTED' });
+  await store.commit([{ key: 'big', value: JSON.stringify('v'.repeat(50_000)) }]);
+  t.equal((await store.list('', { revision: now })).entries.length, 30, 'the last change is always kept');
+  await store.close();
+});
