@@ -33,7 +33,7 @@ export function listenerBody(options: {
     listener_filters_timeout: DETECTION_TIMEOUT,
     continue_on_listener_filters_timeout: true,
     connection_balance_config: direction === 'INBOUND' ? { exact_balance: {} } : undefined,
-    filter_chains: uniqueByMatch(chains).map(chainBody),
+    filter_chains: withoutOverlap(chains).map(chainBody),
     default_filter_chain: defaultChain === undefined ? undefined : chainBody(defaultChain),
   });
 }
@@ -72,12 +72,30 @@ function chainBody(chain: Chain): JsonObject {
   });
 }
 
-/** The first chain of each match, in order of name. */
-function uniqueByMatch(chains: readonly Chain[]): readonly Chain[] {
-  const byMatch = new Map<string, Chain>();
+/**
+ * Chains sorted by name, each without what an earlier one of `chains` matches already: Envoy refuses a listener in which two chains share
+ * one combination of port, prefix, server name and protocols. A chain of which nothing is left goes.
+ */
+function withoutOverlap(chains: readonly Chain[]): readonly Chain[] {
+  const taken = new Set<string>();
+  const kept: Chain[] = [];
   for (const chain of chains) {
-    const key = JSON.stringify(chain.match);
-    if (!byMatch.has(key)) byMatch.set(key, chain);
+    const { prefix_ranges, server_names, application_protocols, ...rest } = chain.match;
+    const prefixes = (prefix_ranges ?? [null]) as readonly JsonObject[];
+    const protocols = (application_protocols ?? [null]) as readonly string[];
+    const keysOf = (prefix: unknown, name: unknown) =>
+      protocols.map((protocol) => JSON.stringify([rest, prefix, name, protocol]));
+    const free = (prefix: unknown, name: unknown) => keysOf(prefix, name).every((key) => !taken.has(key));
+    const names = ((server_names ?? [null]) as readonly string[]).filter((name) => prefixes.some((p) => free(p, name)));
+    const own = prefixes.filter((prefix) => names.length > 0 && names.every((name) => free(prefix, name)));
+    if (own.length === 0) continue;
+    for (const prefix of own) for (const name of names) for (const key of keysOf(prefix, name)) taken.add(key);
+    const match = {
+      ...chain.match,
+      ...(prefix_ranges === undefined ? {} : { prefix_ranges: own }),
+      ...(server_names === undefined ? {} : { server_names: names }),
+    };
+    kept.push({ ...chain, match });
   }
-  return [...byMatch.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return kept.sort((a, b) => (a.name < b.name ? -1 : 1));
 }

@@ -47,7 +47,7 @@ export function outbound(view: MeshView, client: ClientView, workload: WorkloadV
     addresses: view.host.ipv6 ? ['127.0.0.1', '::1'] : ['127.0.0.1'],
     port: workload.outboundPort,
     direction: 'OUTBOUND',
-    chains: chains.sort((a, b) => (a.name < b.name ? -1 : 1)),
+    chains,
     defaultChain: { name: 'unknown', match: {}, filters: bytesFilters(workload, defaultTcp) },
   });
   const unknown = view.outboundPolicy === 'ALLOW_ANY' ? CLUSTER.passthrough : CLUSTER.blackHole;
