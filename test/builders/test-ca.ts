@@ -1,5 +1,5 @@
 import { generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
-import { hostDnsName, hostSpiffeId, workloadSpiffeId } from '../../api/identity/spiffe-id.ts';
+import { controllerSpiffeId, hostDnsName, hostSpiffeId, workloadSpiffeId } from '../../api/identity/spiffe-id.ts';
 import { issueCertificate } from '../../api/identity/x509.ts';
 
 export interface TestIdentity {
@@ -19,6 +19,8 @@ export interface TestCa {
   host(hostId: string, times?: Times): TestIdentity;
   workload(namespace: string, serviceAccount: string, hostId: string, times?: Times): TestIdentity;
   server(dnsNames: string[], ipAddresses: string[]): TestIdentity;
+  /** A controller replica's serving certificate, with its SPIFFE ID. */
+  controller(replica: string, ipAddresses: string[]): TestIdentity;
 }
 
 interface Times {
@@ -90,6 +92,7 @@ export function createTestCa(trustDomain = 'mesh.test'): TestCa {
         '',
         times,
       ),
+    controller: (replica, ipAddresses) => issue([controllerSpiffeId(trustDomain, replica)], [], ipAddresses, '', {}),
     server: (dnsNames, ipAddresses) => issue([], dnsNames, ipAddresses, dnsNames[0] ?? 'server', {}),
   };
 }

@@ -131,7 +131,7 @@ t.test('hostile controllers: each is refused by name, nothing changes, and the h
     return JSON.stringify(update);
   };
   const oldUpdate = JSON.parse(old);
-  const foreign = await createSignedMesh(t.testdir({ other: {} }) + '/other');
+  const foreign = await createSignedMesh(`${t.testdir({ other: {} })}/other`);
   t.teardown(() => foreign.close());
   await foreign.put(virtualService('evil'));
   const cases: Record<string, [string, string]> = {
