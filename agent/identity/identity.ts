@@ -51,7 +51,7 @@ export interface Identity extends Part {
   /** The trust bundle changed with a new generation. */
   trustChanged(): void;
   secret(name: string): Secret | undefined;
-  /** Called with the names of secrets that changed. */
+  /** Called with the names of secrets that changed, and with the host's SPIFFE ID when its SVID was renewed. */
   onChange(listener: (names: readonly string[]) => void): void;
   status(): {
     readonly svids: readonly { group: string; spiffeId: string; notAfter: number }[];
@@ -110,6 +110,7 @@ export function createIdentity(deps: IdentityDeps): Identity {
       } else if (workload === undefined) {
         host = accept(result.svid, hostKey, hostSpiffeId(deps.trustDomain, deps.host));
         await saveSvid(join(deps.dir, 'host.pem'), hostKey, result.svid);
+        notify([host.spiffeId]);
       } else {
         const key = keys[i] as KeyObject;
         const svid = accept(result.svid, key, workload.spiffeId);

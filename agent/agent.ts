@@ -1,0 +1,233 @@
+/**
+ * mesh-agent, put together: the only file that knows every room. In: agent.yaml and what lies in STATE_DIR. Out: a running host of the mesh.
+ * Data flows one way (docs/architecture.md); a part that needs another's output is given a function here. Must never: wait for a controller
+ * or a peer before serving what was verified before, or lead traffic to an Envoy that did not acknowledge its config.
+ */
+import { join } from 'node:path';
+import { Registry } from 'prom-client';
+import { isClaimable } from '../api/gossip/address.ts';
+import { hostSpiffeId } from '../api/identity/spiffe-id.ts';
+import type { DesiredConfig } from '../api/signed-config/desired-config.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { Logger, LogLevel } from '../runtime/log.ts';
+import type { AgentConfig } from './config.ts';
+import { createConfigCache } from './controlplane/cache.ts';
+import { createControllerClient, type ServerTrust } from './controlplane/client.ts';
+import { type Controlplane, createControlplane } from './controlplane/controlplane.ts';
+import { createHostApi, type HostApi } from './controlplane/host-api.ts';
+import type { InheritedSocket } from './dns/listen-fds.ts';
+import { createNames } from './dns/resolve.ts';
+import { createDns, type Dns } from './dns/server.ts';
+import { findResolvers } from './dns/upstreams.ts';
+import { createEnvoyAdmin, type EnvoyAdmin } from './envoy/admin.ts';
+import { proxyPaths } from './envoy/paths.ts';
+import { createGossip } from './gossip/gossip.ts';
+import type { Gossip } from './gossip/gossip-api.ts';
+import type { Sockets } from './host/sockets.ts';
+import type { HostFacts } from './host-facts.ts';
+import { createIdentity, type Identity } from './identity/identity.ts';
+import { dnsHosts } from './mesh-view/dns-hosts.ts';
+import type { MeshView } from './mesh-view/view.ts';
+import type { Quarantine } from './quarantine/quarantine.ts';
+import { createReconciler, type Reconciler, type Run } from './reconcile.ts';
+import { isWithin } from './vip-ranges.ts';
+import { dnsNamespaces, type PortAssignment } from './workloads/bind.ts';
+import { createPortWatcher, type PortWatcher } from './workloads/port-watcher.ts';
+import { loadMessages } from './xds/messages.ts';
+import { createXds, type Xds } from './xds/server.ts';
+
+/** What the process gives: time, randomness, log, files outside STATE_DIR. */
+export interface AgentDeps {
+  readonly clock: Clock;
+  /** In [0,1). */
+  readonly random: () => number;
+  readonly log: Logger;
+  setLogLevel(level: LogLevel): void;
+  /** The pinned Envoy's descriptor set. */
+  readonly descriptors: string;
+  readonly resolvConf: string;
+}
+
+/** What was read before anything is put together. */
+export interface Found {
+  readonly facts: HostFacts;
+  readonly sockets: Sockets;
+  readonly inherited: readonly InheritedSocket[];
+  /** `IP:PORT` of peers, from the join string. */
+  readonly seeds: readonly string[];
+  readonly quarantine: Quarantine;
+  readonly assigned: PortAssignment;
+}
+
+/** The rooms of one agent, joined; nothing is started. */
+export interface Rooms {
+  readonly registry: Registry;
+  readonly controlplane: Controlplane;
+  readonly hostApi: HostApi;
+  readonly identity: Identity;
+  readonly gossip: Gossip;
+  readonly watcher: PortWatcher;
+  readonly xds: Xds;
+  readonly envoy: EnvoyAdmin;
+  readonly dns: Dns | undefined;
+  readonly reconciler: Reconciler;
+  /** Base URLs: agent.yaml's, then those that signed config lists. */
+  controllers(): readonly string[];
+}
+
+/** Called as things change; run.ts decides what follows. */
+export interface Handlers {
+  onRun(run: Run): void;
+  onQuarantine(state: Quarantine): void;
+}
+
+const NO_NAMES = createNames(() => new Map());
+
+export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, handlers: Handlers): Rooms {
+  const { clock, random } = deps;
+  const room = (name: string) => deps.log.child(name);
+  const state = (name: string) => join(config.stateDir, name);
+  const paths = proxyPaths(config);
+  const registry = new Registry();
+  const now = () => clock.now();
+
+  const desired = (): DesiredConfig | undefined => controlplane.current();
+  const anchors = () => [...(desired()?.anchors.values() ?? [])];
+  const intermediates = () => anchors().map((anchor) => anchor.intermediatePem);
+  const controllers = () => [...new Set([...config.controllers, ...anchors().flatMap((anchor) => anchor.agentUrls)])];
+  const trust = (): ServerTrust | undefined =>
+    desired() === undefined ? undefined : { intermediates: intermediates(), trustDomain: config.trustDomain };
+
+  const controlplane: Controlplane = createControlplane({
+    cache: createConfigCache(state('config')),
+    client: createControllerClient({ trust, now }),
+    controllers: () => config.controllers,
+    fetchFromPeer: (peer, request, signal) => gossip.fetchConfig(peer, request, signal),
+    clock,
+    random,
+    log: room('controlplane'),
+  });
+  const hostApi = createHostApi({ urls: controllers, trust, identity: () => identity.hostIdentity(), now });
+  const identity: Identity = createIdentity({
+    dir: state('identity'),
+    host: config.host,
+    trustDomain: config.trustDomain,
+    requestSvids: (request, signal) => hostApi.svids(request, signal),
+    trusted: intermediates,
+    clock,
+    random,
+    log: room('identity'),
+  });
+  const gossip: Gossip = createGossip({
+    host: config.host,
+    trustDomain: config.trustDomain,
+    identity: () => identity.hostIdentity(),
+    grants: () => ({
+      hosts: desired()?.hosts ?? new Map(),
+      revokedHosts: desired()?.revokedHosts ?? new Set(),
+      intermediates: intermediates(),
+    }),
+    listenAddresses: found.facts.view().ipv6 ? ['0.0.0.0', '::'] : ['0.0.0.0'],
+    port: config.ports.gossip,
+    advertiseAddresses: found.facts.view().addresses,
+    seeds: () => found.seeds,
+    addressAllowed: (address) => isClaimable(address) && !isWithin(address, reconciler.last()?.view.vipRanges ?? []),
+    tablePath: state('endpoints.json'),
+    counterPath: state('counter.json'),
+    clock,
+    random,
+    log: room('gossip'),
+    registry,
+  });
+  const watcher = createPortWatcher({ sockets: found.sockets, clock, log: room('workloads') });
+  const xds = createXds({
+    socketPath: paths.xdsSocket,
+    messages: loadMessages(deps.descriptors),
+    secrets: { get: (name) => identity.secret(name), onChange: (changed) => identity.onChange(changed) },
+    persistPath: state('xds.json'),
+    clock,
+    log: room('xds'),
+    registry,
+  });
+  const reconciler: Reconciler = createReconciler({
+    config,
+    desired,
+    endpoints: () => gossip.snapshot(),
+    host: () => found.facts.view(),
+    uids: () => found.facts.uids(),
+    ownUids: new Set([found.facts.own.proxy, found.facts.own.agent]),
+    health: (group) => watcher.health(group),
+    assigned: found.assigned,
+    quarantine: found.quarantine,
+    xds,
+    ...handlers,
+    log: room('reconcile'),
+  });
+  const dns = config.dns.enabled ? makeDns() : undefined;
+  return {
+    registry,
+    controlplane,
+    hostApi,
+    identity,
+    gossip,
+    watcher,
+    xds,
+    envoy: createEnvoyAdmin(paths.adminSocket),
+    dns,
+    reconciler,
+    controllers,
+  };
+
+  function makeDns(): Dns {
+    const names = perView((view) => createNames(dnsHosts(view)), NO_NAMES);
+    return createDns({
+      names: () => names(reconciler.last()?.view),
+      namespaces: dnsNamespaces(config.workloads, config.defaultNamespace),
+      basePort: config.ports.dns,
+      findResolvers: () =>
+        findResolvers({
+          configured: config.dns.upstreams,
+          resolvConf: deps.resolvConf,
+          persistPath: state('resolvers.json'),
+        }),
+      inherited: found.inherited,
+      clock,
+      log: room('dns'),
+      registry,
+    });
+  }
+}
+
+/** Lets rooms hear of one another. Called once, before anything is started. */
+export function connect(rooms: Rooms, config: AgentConfig): void {
+  const { controlplane, gossip, identity, reconciler, watcher, xds } = rooms;
+  let trusted = '';
+  controlplane.onAccepted((desired) => {
+    gossip.onConfigChanged();
+    const anchors = JSON.stringify([...desired.anchors.values()].map((anchor) => anchor.intermediatePem));
+    if (anchors !== trusted) identity.trustChanged();
+    trusted = anchors;
+    reconciler.request();
+  });
+  controlplane.onTimestamp((timestamp) => void gossip.announce(timestamp).catch(() => {}));
+  gossip.onAnnounce((timestamp, from) => controlplane.judgeAnnouncement(timestamp, from));
+  gossip.serveConfig((request) => controlplane.serve(request));
+  gossip.onChange(() => reconciler.request());
+  const host = hostSpiffeId(config.trustDomain, config.host);
+  identity.onChange((names) => names.includes(host) && gossip.onIdentityChanged());
+  watcher.onChange(() => reconciler.request());
+  xds.onStatus(() => reconciler.onVerdict());
+}
+
+/** `make(view)`, made once a view. */
+function perView<T>(make: (view: MeshView) => T, none: T): (view: MeshView | undefined) => T {
+  let of: MeshView | undefined;
+  let made = none;
+  return (view) => {
+    if (view !== undefined && view !== of) {
+      made = make(view);
+      of = view;
+    }
+    return made;
+  };
+}

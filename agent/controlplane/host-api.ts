@@ -1,0 +1,102 @@
+/**
+ * What a host asks of controllers in its own name. In: CSRs, its status. Out: SVIDs as they came (the identity room verifies them). The server
+ * is verified before anything is sent: an enrolment carries a one-shot secret. Must never send to a server that signed config does not list.
+ */
+import { MeshError } from '../../api/errors.ts';
+import {
+  AGENT_API,
+  type EnrolRequest,
+  type EnrolResponse,
+  type HostStatus,
+  type SvidRequest,
+  type SvidResponse,
+} from '../../api/http/agent-api.ts';
+import { type Answer, type ClientIdentity, createTlsClient, type ServerTrust } from './https.ts';
+
+export interface HostApi {
+  /** One try at one controller, without a client certificate. Throws the controller's own code and words. */
+  enrol(url: string, request: EnrolRequest, signal?: AbortSignal): Promise<EnrolResponse>;
+  /** Asks one controller after another. Throws the last one's error. */
+  svids(request: SvidRequest, signal?: AbortSignal): Promise<SvidResponse>;
+  /** Tells every controller: each keeps statuses in memory. Resolves when all were tried. */
+  status(status: HostStatus, signal?: AbortSignal): Promise<void>;
+  /** How the last call to each URL ended. */
+  contacts(): ReadonlyMap<string, { readonly reachable: boolean; readonly lastError?: string }>;
+  close(): void;
+}
+
+const TIMEOUT_MS = 10_000;
+const MAX_ANSWER = 1 << 20;
+
+export function createHostApi(deps: {
+  urls(): readonly string[];
+  /** undefined: no config is verified yet, so no controller can be told from an impostor: every call throws NOT_JOINED. */
+  trust(): ServerTrust | undefined;
+  identity(): ClientIdentity;
+  readonly now: () => number;
+}): HostApi {
+  const trust = (): ServerTrust => {
+    const known = deps.trust();
+    if (known === undefined || known.intermediates.length === 0)
+      throw new MeshError('NOT_JOINED', 'no verified config yet: controllers cannot be told from impostors');
+    return known;
+  };
+  const anonymous = createTlsClient({ trust, now: deps.now });
+  const asHost = createTlsClient({ trust, identity: deps.identity, now: deps.now });
+  const contacts = new Map<string, { reachable: boolean; lastError?: string }>();
+
+  const send = async (url: string, method: 'POST' | 'PUT', path: string, body: unknown, signal?: AbortSignal) => {
+    const client = path === AGENT_API.enrol ? anonymous : asHost;
+    try {
+      trust();
+      const call = { method, url: url + path, body: JSON.stringify(body), maxBytes: MAX_ANSWER, timeoutMs: TIMEOUT_MS };
+      const answer = await client.call({ ...call, signal });
+      contacts.set(url, { reachable: true });
+      return expectOk(url, answer);
+    } catch (error) {
+      if (!(error instanceof MeshError && error.details.answered === true))
+        contacts.set(url, { reachable: false, lastError: (error as Error).message });
+      throw error;
+    }
+  };
+
+  return {
+    async enrol(url, request, signal) {
+      return JSON.parse(await send(url, 'POST', AGENT_API.enrol, request, signal)) as EnrolResponse;
+    },
+    async svids(request, signal) {
+      let last: unknown = new MeshError('CONTROLLER_UNREACHABLE', 'no controller is known');
+      for (const url of deps.urls()) {
+        try {
+          return JSON.parse(await send(url, 'POST', AGENT_API.svid, request, signal)) as SvidResponse;
+        } catch (error) {
+          last = error;
+        }
+      }
+      throw last;
+    },
+    async status(status, signal) {
+      await Promise.allSettled(deps.urls().map((url) => send(url, 'PUT', AGENT_API.status, status, signal)));
+    },
+    contacts: () => contacts,
+    close() {
+      anonymous.close();
+      asHost.close();
+    },
+  };
+}
+
+/** The body, or the error that the controller names in `{code, message}`. */
+function expectOk(url: string, { status, body }: Answer): string {
+  const text = body.toString('utf8');
+  if (status >= 200 && status < 300) return text;
+  let told: { code?: unknown; message?: unknown } = {};
+  try {
+    told = JSON.parse(text);
+  } catch {
+    // not one of ours; the status has to do
+  }
+  const code = typeof told.code === 'string' ? told.code : 'CONTROLLER_REFUSED';
+  const message = typeof told.message === 'string' ? told.message.slice(0, 500) : `${url}: status ${status}`;
+  throw new MeshError(code, message, { details: { answered: true, status } });
+}

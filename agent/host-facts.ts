@@ -1,0 +1,71 @@
+/** What the agent knows of the machine it runs on: addresses, users, whether there is IPv6. Looked up again now and then. */
+import { canonicalIp } from '../api/gossip/address.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { AgentConfig } from './config.ts';
+import { globalAddresses, hasIpv6 } from './host/interfaces.ts';
+import type { Users } from './host/users.ts';
+import type { HostView } from './mesh-view/view.ts';
+
+export interface HostFacts {
+  /** Throws USER_UNKNOWN when the proxy's or the agent's user does not exist. */
+  start(): Promise<void>;
+  stop(): void;
+  view(): HostView;
+  /** Of agent.yaml's bindings and portOwners: users that exist. */
+  uids(): ReadonlyMap<string, number>;
+  readonly own: { readonly proxy: number; readonly agent: number };
+  onChange(listener: () => void): void;
+}
+
+const LOOK_EVERY_MS = 10_000;
+const MAX_ADDRESSES = 8;
+
+export function createHostFacts(config: AgentConfig, users: Users, clock: Clock): HostFacts {
+  const names = new Set(config.workloads.flatMap((w) => [w.user, ...w.portOwners]));
+  const listeners: (() => void)[] = [];
+  const own = { proxy: -1, agent: -1 };
+  let view: HostView = { id: config.host, addresses: [], locality: config.locality, ipv6: false };
+  let uids = new Map<string, number>();
+  let cancel = () => {};
+
+  /** A host without any address for now (its link is down) keeps those it had: there is nobody to tell. */
+  const addresses = (): readonly string[] => {
+    const found = config.addresses.length > 0 ? config.addresses : globalAddresses();
+    const usable = found.map(canonicalIp).filter((address) => address !== undefined);
+    return usable.length === 0 ? view.addresses : [...new Set(usable)].slice(0, MAX_ADDRESSES);
+  };
+  const look = async () => {
+    const found = new Map<string, number>();
+    for (const name of names) {
+      const uid = await users.uid(name).catch(() => undefined);
+      if (uid !== undefined) found.set(name, uid);
+    }
+    const next = { ...view, addresses: addresses(), ipv6: hasIpv6() };
+    const changed = JSON.stringify([next, [...found]]) !== JSON.stringify([view, [...uids]]);
+    view = next;
+    uids = found;
+    return changed;
+  };
+  const again = () => {
+    cancel = clock.after(LOOK_EVERY_MS, () => {
+      look()
+        .then((changed) => changed && listeners.forEach((listener) => void listener()))
+        .catch(() => {})
+        .finally(again);
+    });
+  };
+
+  return {
+    async start() {
+      own.proxy = await users.uid(config.proxyUser);
+      own.agent = await users.uid(config.agentUser);
+      await look();
+      again();
+    },
+    stop: () => cancel(),
+    view: () => view,
+    uids: () => uids,
+    own,
+    onChange: (listener) => void listeners.push(listener),
+  };
+}

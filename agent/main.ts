@@ -1,0 +1,219 @@
+#!/usr/bin/env node
+/** mesh-agent: command line and exit codes (0 done, 1 failed, 64 usage, 78 agent.yaml is invalid or the host has not joined). */
+import { readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { errorLine, hasCode, MeshError } from '../api/errors.ts';
+import { parseJoinString } from '../api/http/join-string.ts';
+import { VERSION } from '../api/version.ts';
+import { systemClock } from '../runtime/clock.ts';
+import { untilSignal } from '../runtime/lifecycle.ts';
+import { createLogger } from '../runtime/log.ts';
+import { createSystemdNotifier } from '../runtime/systemd.ts';
+import { type AgentConfig, parseAgentConfig } from './config.ts';
+import { createExec } from './host/exec.ts';
+import { createUsers } from './host/users.ts';
+import { joinMesh, readJoinFile } from './join.ts';
+import { redirectCommand } from './redirect/command.ts';
+import { startAgent } from './run.ts';
+
+const USAGE = `usage: mesh-agent COMMAND [--config FILE]
+
+  run            be this host's agent, in the foreground (systemd: mesh-agent.service)
+  join           join a mesh; the join string comes on stdin, or with --join-file FILE (mode 0600)
+  check-config   say whether agent.yaml is valid, change nothing
+  redirect VERB  the rules in the kernel: plan, check, apply, clean, ... (redirect --help)
+
+  --config FILE  default /etc/mesh/agent.yaml
+  --check-config, --version, --help
+`;
+const DEFAULT_CONFIG = '/etc/mesh/agent.yaml';
+const MAX_CONFIG_BYTES = 1 << 20;
+const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
+/** What no restart mends: the unit must not try again and again. */
+const CONFIG_CODES = new Set([
+  'CONFIG_INVALID',
+  'CONFIG_STATE_LOST',
+  'NOT_JOINED',
+  'IDENTITY_STATE_BAD',
+  'USER_UNKNOWN',
+]);
+
+async function main(argv: readonly string[]): Promise<number> {
+  if (argv[0] === 'redirect') return redirectCommand(argv.slice(1), { parseConfig: parseAgentConfig });
+  let parsed: ReturnType<typeof parse>;
+  try {
+    parsed = parse(argv);
+  } catch (error) {
+    return fail(`mesh-agent: ${errorLine(error)}\n\n${USAGE}`, EXIT.usage);
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return say(USAGE);
+  if (values.version) return say(`mesh-agent ${VERSION}\n`);
+  const command = values['check-config'] ? 'check-config' : positionals[0];
+  const path = values.config ?? DEFAULT_CONFIG;
+  if (positionals.length > 1) return fail(`mesh-agent: unexpected ${positionals[1]}\n\n${USAGE}`, EXIT.usage);
+  try {
+    if (command === 'check-config') {
+      parseAgentConfig(readConfigText(path), path);
+      return say(`${path} is valid\n`);
+    }
+    if (command === 'join') return await join_(path, values['join-file']);
+    if (command === 'run') return await run(path);
+  } catch (error) {
+    const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
+    return fail(`mesh-agent: ${errorLine(error)}\n`, code);
+  }
+  return fail(USAGE, EXIT.usage);
+}
+
+function parse(argv: readonly string[]) {
+  return parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      config: { type: 'string' },
+      'join-file': { type: 'string' },
+      'check-config': { type: 'boolean' },
+      version: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+}
+
+function readConfigText(path: string): string {
+  try {
+    const text = readFileSync(path, 'utf8');
+    if (text.length <= MAX_CONFIG_BYTES) return text;
+  } catch (cause) {
+    throw new MeshError('CONFIG_INVALID', `cannot read ${path}: ${errorLine(cause)}`, { cause });
+  }
+  throw new MeshError('CONFIG_INVALID', `${path} is larger than ${MAX_CONFIG_BYTES} bytes`);
+}
+
+async function join_(path: string, file: string | undefined): Promise<number> {
+  process.umask(0o027);
+  const text = file === undefined ? await readStdin() : await readJoinFile(file);
+  const configText = readConfigText(path);
+  const owner = process.getuid?.() === 0 ? await ownerOf(configText, path) : undefined;
+  const joined = await joinMesh({
+    join: parseJoinString(text),
+    configPath: path,
+    configText,
+    clock: systemClock,
+    owner,
+  });
+  return say(
+    `joined ${joined.config.trustDomain} as ${joined.config.host} (epoch ${joined.epoch}, generation ${joined.generation}); start it with: systemctl enable --now mesh-agent\n`,
+  );
+}
+
+/** uid of agent.yaml's agentUser and gid of its proxyUser. Looked up before anything is changed. */
+async function ownerOf(configText: string, path: string): Promise<{ uid: number; gid: number }> {
+  const named = (key: string, fallback: string) =>
+    new RegExp(`^${key}:\\s*([-a-z0-9_]+)`, 'm').exec(configText)?.[1] ?? fallback;
+  const exec = createExec();
+  const uid = await createUsers({ exec }).uid(named('agentUser', 'mesh-agent'));
+  const proxy = named('proxyUser', 'mesh-proxy');
+  const found = await exec('id', ['--group', proxy], { timeoutMs: 5000, maxBytes: 1024 });
+  const gid = Number(found.stdout.trim());
+  if (found.code !== 0 || !Number.isInteger(gid))
+    throw new MeshError('USER_UNKNOWN', `no such user: ${proxy} (${path})`);
+  return { uid, gid };
+}
+
+async function readStdin(): Promise<string> {
+  if (process.stdin.isTTY) process.stderr.write('Paste the join string, then Enter and Ctrl-D:\n');
+  let text = '';
+  for await (const chunk of process.stdin.setEncoding('utf8')) {
+    text += chunk;
+    if (text.length > 16_384) break;
+  }
+  return text;
+}
+
+async function run(path: string): Promise<number> {
+  process.umask(0o027);
+  const log = createLogger({ program: 'mesh-agent' });
+  let config: AgentConfig;
+  try {
+    config = parseAgentConfig(readConfigText(path), path);
+  } catch (error) {
+    if (!hasCode(error, 'CONFIG_INVALID')) throw error;
+    return fail(`mesh-agent: ${error.message}\n`, EXIT.config);
+  }
+  log.setLevel(config.logLevel);
+  const systemd = createSystemdNotifier(log);
+  const stopWatchdog = systemd.startWatchdog();
+  const starting = new AbortController();
+  const signalled = untilSignal().then((signal) => {
+    starting.abort(new MeshError('STOPPING', `stopped by ${signal}`));
+    return signal;
+  });
+  process.on('SIGHUP', () => onReload(path, config, log));
+  const deps = {
+    clock: systemClock,
+    random: Math.random,
+    log,
+    setLogLevel: log.setLevel,
+    descriptors: await descriptorsPath(),
+    resolvConf: '/etc/resolv.conf',
+  };
+  let agent: Awaited<ReturnType<typeof startAgent>>;
+  try {
+    agent = await startAgent(config, deps, starting.signal);
+  } catch (error) {
+    stopWatchdog();
+    if (starting.signal.aborted) return EXIT.ok;
+    throw error;
+  }
+  const { generation } = agent.status();
+  log.info('ready', { host: config.host, generation });
+  await systemd.ready(`serving generation ${generation}`);
+  log.info('stopping', { signal: await signalled });
+  await systemd.stopping();
+  stopWatchdog();
+  await agent.stop();
+  return EXIT.ok;
+}
+
+/** A changed file is judged at once and used at the next start; what runs goes on as it is. */
+function onReload(path: string, running: AgentConfig, log: ReturnType<typeof createLogger>): void {
+  try {
+    const next = parseAgentConfig(readConfigText(path), path);
+    log.setLevel(next.logLevel);
+    const differs = JSON.stringify({ ...next, logLevel: '' }) !== JSON.stringify({ ...running, logLevel: '' });
+    if (differs) log.warn('agent.yaml is valid; all but logLevel is used from the next restart on', { file: path });
+    else log.info('agent.yaml read again', { file: path, log_level: next.logLevel });
+  } catch (error) {
+    log.error('agent.yaml is refused; the running config stays', { error });
+  }
+}
+
+/** Beside a packaged program, or where scripts/fetch-envoy puts it. */
+async function descriptorsPath(): Promise<string> {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const places = [join(here, 'descriptors.pb'), join(here, '..', 'build', 'envoy', 'descriptors.pb')];
+  for (const place of places) {
+    const file = await open(place, 'r').catch(() => undefined);
+    await file?.close();
+    if (file !== undefined) return place;
+  }
+  throw new MeshError('XDS_DESCRIPTORS', `no descriptor set at ${places.join(' or ')}; run scripts/bootstrap`);
+}
+
+function say(text: string): number {
+  process.stdout.write(text);
+  return EXIT.ok;
+}
+
+function fail(text: string, code: number): number {
+  process.stderr.write(text);
+  return code;
+}
+
+process.exitCode = await main(process.argv.slice(2));
+// A library's left-over handle must not keep a finished program alive.
+process.exit();
