@@ -86,6 +86,8 @@ export const meshPrograms: Programs = {
       '--disable-hot-restart',
       '--concurrency',
       '2',
+      '--drain-time-s',
+      '5',
     ];
     return { argv, user: 'mesh-proxy', env: BASE_ENV, needs: bootstrap };
   },
