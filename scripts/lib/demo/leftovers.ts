@@ -1,0 +1,48 @@
+/** What a lab could leave on the machine. In: nothing. Out: a snapshot, and what is there now that was not. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { ROOT_NODE } from '../lab/plan.ts';
+import { LAB_FOLDER } from './world.ts';
+
+/** Things of the machine, each as a line. */
+export type Snapshot = ReadonlySet<string>;
+
+/** Namespaces, the lab's device and folders, users, groups, name server files, and processes that run out of the work tree as hosts see it. */
+export function snapshot(): Snapshot {
+  return new Set([
+    ...list('/run/netns').map((name) => `network namespace ${name}`),
+    ...list('/etc/netns').map((name) => `folder /etc/netns/${name}`),
+    ...names('/etc/passwd').map((name) => `user ${name}`),
+    ...names('/etc/group').map((name) => `group ${name}`),
+    ...list('/sys/class/net')
+      .filter((name) => name === ROOT_NODE.device)
+      .map((name) => `device ${name}`),
+    ...(existsSync(LAB_FOLDER) ? [`folder ${LAB_FOLDER}`] : []),
+    ...list('/proc')
+      .filter((name) => /^\d+$/.test(name) && commandOf(name).includes(LAB_FOLDER))
+      .map((pid) => `process ${pid} ${commandOf(pid).slice(0, 100)}`),
+  ]);
+}
+
+/** What `after` has that `before` had not. */
+export function left(before: Snapshot, after: Snapshot): string[] {
+  return [...after].filter((line) => !before.has(line)).sort();
+}
+
+function list(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+function names(file: string): string[] {
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .flatMap((line) => line.split(':', 1))
+    .filter((name) => name !== '');
+}
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return ''; // it ended
+  }
+}

@@ -1,0 +1,118 @@
+/** Part 2, the other side: what does not get in, and what it is told. The joins are real ones, made on the plain machine. */
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createHostApi } from '../../../agent/controlplane/host-api.ts';
+import { loadSvid, newKey } from '../../../agent/identity/svid-file.ts';
+import { formatJoinString, parseJoinString } from '../../../api/http/join-string.ts';
+import { type JoinToken, OPERATOR_API } from '../../../api/http/operator-api.ts';
+import { createCsr } from '../../../api/identity/x509.ts';
+import { pathsOf } from '../lab/paths.ts';
+import { TRUST_DOMAIN } from '../lab/plan.ts';
+import { check, must, type Run } from './run.ts';
+import type { Step } from './story.ts';
+import { HOST_NODE, onHost, type World } from './world.ts';
+
+interface Attempt {
+  readonly what: string;
+  readonly joinString: string;
+  /** What the agent must say. */
+  readonly expected: RegExp;
+  readonly nodeArgs?: readonly string[];
+  /** Further lines of agent.yaml. */
+  readonly config?: string;
+}
+
+/** `mesh-agent join` on the plain machine, in folders of its own. */
+async function tryJoin(world: World, name: string, attempt: Omit<Attempt, 'what' | 'expected'>): Promise<Run> {
+  const folder = join(world.temp, name);
+  const config = `${folder}.yaml`;
+  writeFileSync(config, `stateDir: ${folder}/state\nrunDir: ${folder}/run\n${attempt.config ?? ''}`, { mode: 0o644 });
+  const command = [HOST_NODE, ...(attempt.nodeArgs ?? []), onHost('agent/main.ts'), 'join', '--config', config];
+  return world.on('plain', undefined, command, { input: attempt.joinString });
+}
+
+/** Tries to join and gives the one line that says why not. Throws when the join goes through or the cause is another. */
+async function refusedJoin(world: World, attempt: Attempt): Promise<string> {
+  const { what, expected } = attempt;
+  const result = await tryJoin(world, what.replaceAll(' ', '-'), attempt);
+  const words = result.stderr.trim();
+  check(result.code !== 0, `${what}: the join went through`);
+  check(words.split('\n').length === 1, `${what}: the cause takes more than one line: ${words}`);
+  check(expected.test(words), `${what}: expected ${expected}, the agent said: ${words.slice(0, 400)}`);
+  const secret = parseJoinString(attempt.joinString).secret;
+  check(!words.includes(secret), `${what}: the agent prints the secret`);
+  return `${what}: ${words.replace(/^mesh-agent: /, '')}`;
+}
+
+async function tokenFor(world: World, host: string): Promise<string> {
+  return must(await world.meshctl(['token', 'create', '--host', host]), 'token create').stdout.trim();
+}
+
+/** A token that is good for one second: meshctl gives none so short, REST does. */
+async function shortToken(world: World, host: string): Promise<string> {
+  const body = {
+    apiVersion: OPERATOR_API.groupVersion,
+    kind: 'JoinToken',
+    spec: { host, workloadGroups: [], ttlSeconds: 1 },
+  };
+  const answer = await world.rest('POST', OPERATOR_API.joinTokens, body);
+  check(answer.status === 201, `POST jointokens answered ${answer.status}: ${answer.body.slice(0, 300)}`);
+  return (JSON.parse(answer.body) as JoinToken).status?.joinString ?? '';
+}
+
+/** A host that joined asks for the certificate of a workload that it was not granted, past its own agent's check. */
+async function ungrantedWorkload(world: World, stateDir: string): Promise<string> {
+  const svid = await loadSvid(join(stateDir, 'identity/host.pem'));
+  check(svid !== undefined, 'the host that joined has no SVID');
+  const [url = ''] = parseJoinString(await tokenFor(world, 'x3')).controllers;
+  const intermediate = readFileSync(join(pathsOf('ctl1').stateDir, 'ca/ca-intermediate.pem'), 'utf8');
+  const api = createHostApi({
+    urls: () => [url],
+    trust: () => ({ intermediates: [intermediate], trustDomain: TRUST_DOMAIN }),
+    identity: () => svid,
+    now: Date.now,
+  });
+  try {
+    const requests = [{ kind: 'workload', group: 'default/reviews-v1', csr: createCsr(newKey()) }] as const;
+    const [result] = (await api.svids({ requests })).results;
+    check(result !== undefined && 'code' in result, 'a host got the certificate of a workload not granted to it');
+    return `workload not granted: ${result.message}`;
+  } finally {
+    api.close();
+  }
+}
+
+async function refusals(world: World, note: (line: string) => void): Promise<void> {
+  const [used, short] = await Promise.all([tokenFor(world, 'x1'), shortToken(world, 'x2')]);
+  const parsed = parseJoinString(used);
+  const otherRoot = createHash('sha256').update('another mesh').digest('hex');
+  const skew = 'data:text/javascript,const n=Date.now;Date.now=()=>n()-864e5';
+  const binding = 'workloads: [{group: default/reviews-v1, user: nobody}]\n';
+  const attempts: readonly Attempt[] = [
+    {
+      what: 'wrong secret',
+      joinString: formatJoinString({ ...parsed, secret: 'A'.repeat(32) }),
+      expected: /secret is wrong/,
+    },
+    { what: 'wrong root', joinString: formatJoinString({ ...parsed, rootSha256: otherRoot }), expected: /root/i },
+    { what: 'clock a day off', joinString: used, expected: /clock/i, nodeArgs: ['--import', skew] },
+    { what: 'binding not granted', joinString: used, expected: /not grant/, config: binding },
+  ];
+  for (const line of await Promise.all(attempts.map((attempt) => refusedJoin(world, attempt)))) note(line);
+  // More than a second has passed since it was made; the four joins above took longer.
+  note(await refusedJoin(world, { what: 'expired', joinString: short, expected: /expired/ }));
+  must(await tryJoin(world, 'x1', { joinString: used }), 'the first use of a join string');
+  note(await refusedJoin(world, { what: 'used', joinString: used, expected: /already used/ }));
+  note(await ungrantedWorkload(world, join(world.temp, 'x1/state')));
+}
+
+export const joinSteps: readonly Step[] = [
+  {
+    part: 2,
+    name: 'join-refusals',
+    title:
+      'used, expired, wrong and foreign join strings, a wrong clock, a workload not granted: refused, the cause in one line',
+    run: refusals,
+  },
+];
