@@ -14,7 +14,8 @@ import type { JoinString } from '../api/http/join-string.ts';
 import { hostSpiffeId } from '../api/identity/spiffe-id.ts';
 import { createCsr, parseChain, verifySvid } from '../api/identity/x509.ts';
 import type { DesiredConfig } from '../api/signed-config/desired-config.ts';
-import { type TrustedState, trustAnchor } from '../api/signed-config/verifier.ts';
+import { toDesiredConfig } from '../api/signed-config/to-desired-config.ts';
+import { type TrustedState, trustAnchor, versionsOf } from '../api/signed-config/verifier.ts';
 import { writeFileAtomic } from '../runtime/atomic-file.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { type AgentConfig, parseAgentConfig } from './config.ts';
@@ -28,6 +29,8 @@ import { prepareProxy } from './run.ts';
 
 /** More than this and no certificate or timestamp can be judged (the controller's own limit). */
 const MAX_SKEW_MS = 10 * 60_000;
+/** A generation is signed within milliseconds of the enrolment; a host that waits in vain learns of its grant when it runs. */
+const GRANTED_WITHIN_MS = 5000;
 
 export interface JoinInput {
   readonly join: JoinString;
@@ -54,7 +57,7 @@ export async function joinMesh(input: JoinInput): Promise<Joined> {
   checkAgainst(before, given);
   await refuseJoined(before);
   const { url, rootText } = await pinnedRoot(given, clock);
-  const { state, desired } = await verifiedConfig(url, rootText, clock);
+  const { state: unenrolled, desired } = await verifiedConfig(url, rootText, clock);
   const text = completed(input.configText, given.host, desired.trustDomain, given.controllers);
   const config = parseAgentConfig(text, input.configPath);
   if (config.trustDomain !== desired.trustDomain)
@@ -65,6 +68,7 @@ export async function joinMesh(input: JoinInput): Promise<Joined> {
   const key = newKey();
   const { epoch, hostSvid } = await enrol(config, given, desired, url, createCsr(key), clock);
   checkSvid(hostSvid, config, desired, key, clock);
+  const state = await untilGranted(url, unenrolled, config, clock);
 
   await mkdir(join(config.stateDir, 'identity'), { recursive: true, mode: 0o700 });
   const cache = createConfigCache(join(config.stateDir, 'config'));
@@ -77,7 +81,7 @@ export async function joinMesh(input: JoinInput): Promise<Joined> {
   // Last: its presence says that this host has joined.
   await saveSvid(join(config.stateDir, 'identity', 'host.pem'), key, hostSvid);
   if (input.owner !== undefined) await giveTo(config, input.owner);
-  return { config, epoch, generation: desired.generation };
+  return { config, epoch, generation: versionsOf(state).generation };
 }
 
 /** agent.yaml with what comes from the join string written in where it is absent; the rest of the text, comments too, stays. */
@@ -189,6 +193,32 @@ async function verifiedConfig(
   } finally {
     client.close();
   }
+}
+
+/** The config of a moment later, which grants this host what it may serve; without it the first start would serve nothing at first. */
+async function untilGranted(
+  url: string,
+  state: TrustedState,
+  config: AgentConfig,
+  clock: Clock,
+): Promise<TrustedState> {
+  const desired = state.accepted === undefined ? undefined : toDesiredConfig(state.accepted);
+  const client = createControllerClient({
+    trust: () => desired && { intermediates: anchorsOf(desired), trustDomain: desired.trustDomain },
+    now: () => clock.now(),
+  });
+  const trusted = createTrustedConfig({ state, desired }, { cache: { save: async () => {} }, now: () => clock.now() });
+  const end = clock.monotonic() + GRANTED_WITHIN_MS;
+  try {
+    while (trusted.desired()?.hosts.has(config.host) !== true && clock.monotonic() < end) {
+      const body = await client.config(url, versionsOf(trusted.state()), 1);
+      const outcome = body === undefined ? undefined : await trusted.offer(body);
+      if (outcome?.kind === 'refused') throw outcome.error;
+    }
+  } finally {
+    client.close();
+  }
+  return trusted.state();
 }
 
 async function enrol(

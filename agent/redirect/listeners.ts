@@ -28,7 +28,9 @@ export async function checkListeners(
 ): Promise<void> {
   const [tcp, udp] = await Promise.all([sockets.listeners(), sockets.udp()]);
   const proxy = new Set([spec.proxyUid]);
-  for (const port of [spec.inboundPort, ...spec.workloads.map((w) => w.outboundPort)])
+  // Without inbound ports nothing leads to the inbound listener, and Envoy has none.
+  const inbound = spec.inboundPorts.length > 0 ? [spec.inboundPort] : [];
+  for (const port of [...inbound, ...spec.workloads.map((w) => w.outboundPort)])
     checkPort(tcp, port, families, proxy, 'the proxy');
   if (!capturesDns(spec)) return;
   const dnsOwners = new Set([0, agentUid]);
