@@ -33,6 +33,9 @@ const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
 const TIMEOUT_MS = 60_000;
 const CONNECT_FAILURES = ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT'];
 
+/** unix(7): sun_path has 108 bytes, one of them the end. */
+const MAX_SOCKET_PATH = 107;
+
 /** Client of the controllers' REST API; the next URL is tried only when no connection could be made. */
 export function createApiClient(settings: ApiSettings): ApiClient {
   return {
@@ -67,6 +70,11 @@ export function createApiClient(settings: ApiSettings): ApiClient {
 
 /** Client of the agent on this host (api/http/admin-api.ts). */
 export function createSocketClient(socketPath: string): ApiClient {
+  if (Buffer.byteLength(socketPath) > MAX_SOCKET_PATH)
+    throw new MeshError(
+      'API_UNREACHABLE',
+      `${socketPath}: longer than the ${MAX_SOCKET_PATH} bytes of a socket's path; use a shorter path (a symbolic link does)`,
+    );
   return {
     async send(request) {
       try {

@@ -1,8 +1,10 @@
 import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { createServer as createPlainServer } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tap from 'tap';
 import { invalid, notFound, unauthorized } from '../../../api/http/status-errors.ts';
@@ -326,7 +328,8 @@ tap.test('credentials: verified TLS only, wrong ones told apart, files checked',
 });
 
 tap.test('on a host: status, peers and dumps over the socket', async (t) => {
-  const dir = t.testdir({});
+  const dir = mkdtempSync(join(tmpdir(), 'ctl-')); // t.testdir lies too deep in some checkouts for a socket's 107 bytes
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const socket = join(dir, 's');
   const peer = {
     host: 'b',
@@ -362,6 +365,8 @@ tap.test('on a host: status, peers and dumps over the socket', async (t) => {
   t.equal(JSON.parse((await run(['peers', '--socket', socket, '-o', 'json'])).out).kind, 'PeerList');
   t.match(await run(['config', 'dump', 'desired', '--socket', socket]), { code: 0, out: /"generation": 3/ });
   t.match(await run(['status', '--socket', join(dir, 'none')]), { code: 1, err: /is mesh-agent running/ });
+  const long = `/${'x'.repeat(107)}`;
+  t.match(await run(['status', '--socket', long]), { code: 1, err: /longer than the 107 bytes .* shorter path/ });
 });
 
 tap.test('analyze works offline', async (t) => {
