@@ -7,6 +7,7 @@ import { loadSvid, newKey } from '../../../agent/identity/svid-file.ts';
 import { formatJoinString, parseJoinString } from '../../../api/http/join-string.ts';
 import { type JoinToken, OPERATOR_API } from '../../../api/http/operator-api.ts';
 import { createCsr } from '../../../api/identity/x509.ts';
+import { statePaths } from '../../../controller/state-dir.ts';
 import { pathsOf } from '../lab/paths.ts';
 import { TRUST_DOMAIN } from '../lab/plan.ts';
 import { check, must, type Run } from './run.ts';
@@ -66,7 +67,7 @@ async function ungrantedWorkload(world: World, stateDir: string): Promise<string
   const svid = await loadSvid(join(stateDir, 'identity/host.pem'));
   check(svid !== undefined, 'the host that joined has no SVID');
   const [url = ''] = parseJoinString(await tokenFor(world, 'x3')).controllers;
-  const intermediate = readFileSync(join(pathsOf('ctl1').stateDir, 'ca/ca-intermediate.pem'), 'utf8');
+  const intermediate = readFileSync(join(statePaths(pathsOf('ctl1').stateDir).ca, 'ca-intermediate.pem'), 'utf8');
   const api = createHostApi({
     urls: () => [url],
     trust: () => ({ intermediates: [intermediate], trustDomain: TRUST_DOMAIN }),

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { objectKey } from '../../../api/resources/object.ts';
 import { OBJECT_PREFIX } from '../../../api/signed-config/layout.ts';
+import { statePaths } from '../../../controller/state-dir.ts';
 import { pathsOf } from '../lab/paths.ts';
 import { PORTS, TRUST_DOMAIN } from '../lab/plan.ts';
 import { forgeObject } from './forge.ts';
@@ -55,7 +56,7 @@ export async function tamperedConfig(world: World, note: (line: string) => void)
   const file = join(world.temp, 'served.json');
   writeFileSync(file, forgeObject(newest, key, open));
   const { ip4 } = nodeOf('ctl1');
-  const args = [join(pathsOf('ctl1').stateDir, 'ca'), 'c1', TRUST_DOMAIN, ip4, String(PORTS.agents), file];
+  const args = [statePaths(pathsOf('ctl1').stateDir).ca, 'c1', TRUST_DOMAIN, ip4, String(PORTS.agents), file];
   const impostor = await world.start(
     'ctl1',
     undefined,
