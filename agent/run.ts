@@ -6,7 +6,7 @@ import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { AgentStatus } from '../api/http/admin-api.ts';
 import { writeFileAtomic } from '../runtime/atomic-file.ts';
-import { delay } from '../runtime/clock.ts';
+import type { Clock } from '../runtime/clock.ts';
 import { type Part, startParts } from '../runtime/lifecycle.ts';
 import { createAdmin } from './admin/admin-server.ts';
 import { createMetricsServer } from './admin/metrics-server.ts';
@@ -17,18 +17,17 @@ import { inheritedSockets } from './dns/listen-fds.ts';
 import { bootstrap } from './envoy/bootstrap.ts';
 import { mergeMetrics } from './envoy/merge-metrics.ts';
 import { proxyPaths } from './envoy/paths.ts';
+import { createFollowers } from './followers.ts';
 import { createExec } from './host/exec.ts';
 import { createSockets } from './host/sockets.ts';
 import { createUsers } from './host/users.ts';
 import { createHostFacts, type HostFacts } from './host-facts.ts';
 import { loadQuarantine, saveQuarantine } from './quarantine/quarantine-file.ts';
 import type { Run } from './reconcile.ts';
-import { buildRedirectSpec } from './redirect/build-spec.ts';
 import { createRedirectClient } from './redirect/client.ts';
-import type { RedirectResult } from './redirect/result.ts';
 import { createRedirection, type Redirection } from './redirection.ts';
 import { agentStatus, hostStatus } from './status.ts';
-import { loadPortAssignment, savePortAssignment } from './workloads/port-store.ts';
+import { loadPortAssignment } from './workloads/port-store.ts';
 
 export interface Agent {
   status(): AgentStatus;
@@ -38,10 +37,6 @@ export interface Agent {
 
 const STATUS_EVERY_MS = 10_000;
 const STATUS_SOON_MS = 50;
-/** Peers take a host that leaves out of load balancing in this time; then its Envoy asks its clients to go. */
-const WITHDRAWN_MS = 500;
-const DRAIN_MS = 1500;
-
 /** Starts an agent; resolves when the host serves. Rejects with what waiting does not mend. `signal` ends the start. */
 export async function startAgent(config: AgentConfig, deps: AgentDeps, signal: AbortSignal): Promise<Agent> {
   const { log } = deps;
@@ -106,8 +101,7 @@ interface Life {
 
 function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, facts: HostFacts, signal: AbortSignal): Life {
   const { clock, log } = deps;
-  const { controlplane, gossip, hostApi, identity, reconciler, watcher, xds } = rooms;
-  const startedAt = clock.now();
+  const { gossip, hostApi, reconciler, watcher, xds } = rooms;
   const ending = new AbortController();
   const redirection: Redirection | undefined = config.redirect.enabled
     ? createRedirection({
@@ -115,99 +109,122 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, facts: H
         clock,
         log: log.child('redirect'),
         signal: AbortSignal.any([signal, ending.signal]),
-        onResult: onRules,
+        onResult: (result) => followers.onRules(result),
       })
     : undefined;
+  const followers = createFollowers(config, rooms, facts, redirection, log);
   let ready = false;
-  /** This host's workloads can be reached as the mesh promises it: through the rules, by an Envoy that has its config. */
-  let serving = false;
-  let leaving = false;
-  let wantedIdentities = '';
-  let watched = '';
-  let assigned = '';
-  let cancelStatus = () => {};
+  const status = createStatus(config, rooms, redirection, clock, () => ready);
+  const teller = createTeller(clock, () =>
+    hostApi
+      .status(hostStatus(status()), ending.signal)
+      .catch((error) => log.debug('status not told to controllers', { error })),
+  );
+  facts.onChange(() => reconciler.request());
+  xds.onStatus(() => {
+    followers.onVerdict();
+    teller.soon();
+  });
+  watcher.onEvidenceNeeded(() => redirection?.again());
+  // A port that was left to another user's service may be the workload's own by now.
+  watcher.onChange(() => (redirection?.last()?.uncaptured.length ?? 0) > 0 && redirection?.again());
+  registerAgentMetrics(rooms.registry, status);
 
-  function onRules(result: RedirectResult): void {
-    serving = true;
-    publish();
-    if (result.rootSockets.length > 0) void watcher.addEvidence(result.rootSockets);
-  }
+  const step = (name: string, start: () => Promise<void>): Part => ({ name, start, stop: async () => {} });
+  const warmStart = step('warm start', async () => {
+    // What an agent before this one left standing goes on serving: its peers must not hear otherwise.
+    followers.setServing(redirection === undefined || (await stillServing(rooms, config)));
+    reconciler.request();
+    // The run comes first in the next turn: DNS must know the mesh's names before it answers what has waited for it.
+    await new Promise((resolve) => setImmediate(resolve));
+  });
+  const serving = step('serving', async () => {
+    const done = redirection === undefined ? settled(rooms) : redirection.firstApplied();
+    await Promise.race([done, aborted(signal)]);
+    ready = true;
+    teller.soon();
+  });
+  const { controlplane, identity, dns } = rooms;
+  const local = localServers(config, deps, rooms, { status, leave: () => followers.leave(), ready: () => ready });
+  return {
+    parts: [
+      controlplane,
+      identity,
+      gossip,
+      ...local,
+      watcher,
+      xds,
+      warmStart,
+      ...(dns === undefined ? [] : [dns]),
+      serving,
+    ],
+    onRun(run) {
+      followers.onRun(run);
+      teller.soon();
+    },
+    status,
+    end() {
+      ready = false;
+      ending.abort();
+      teller.stop();
+      redirection?.stop();
+      hostApi.close();
+    },
+  };
+}
 
-  /** What this host tells its peers. Before it can serve it tells them so, unless an agent before this one left all in place. */
-  function publish(): void {
-    const run = reconciler.last();
-    if (run === undefined) return;
-    const addresses = run.view.host.addresses;
-    const workloads = run.bound.workloads.map(({ group, health }) => ({
-      group,
-      health: leaving ? ('draining' as const) : serving ? health : ('unhealthy' as const),
-    }));
-    gossip
-      .publishOwn({ network: config.network, addresses, workloads, ...(leaving ? { leaving } : {}) })
-      .catch((error) => log.warn('own record not published', { error }));
-  }
+/** The admin socket and the metrics port. */
+function localServers(
+  config: AgentConfig,
+  deps: AgentDeps,
+  rooms: Rooms,
+  life: { status(): AgentStatus; leave(): Promise<void>; ready(): boolean },
+): readonly Part[] {
+  const log = deps.log.child('admin');
+  const admin = createAdmin({
+    socketPath: join(config.runDir, 'admin.sock'),
+    status: life.status,
+    peers: () => rooms.gossip.peers(),
+    config: () => plainResources(rooms.reconciler.last()),
+    desired: () => plain(rooms.controlplane.current()),
+    endpoints: () => plain(rooms.gossip.snapshot()),
+    setLogLevel: deps.setLogLevel,
+    leave: life.leave,
+    log,
+  });
+  const metrics = createMetricsServer({
+    address: config.metricsAddress,
+    port: config.ports.metrics,
+    async metrics() {
+      const envoy = await rooms.envoy.prometheus().catch(() => undefined);
+      return mergeMetrics(await rooms.registry.metrics(), envoy);
+    },
+    ready: life.ready,
+    log,
+  });
+  return [admin, metrics];
+}
 
-  function onRun(run: Run): void {
-    const { workloads } = run.bound;
-    const identities = JSON.stringify(workloads.map(({ group, spiffeId }) => [group, spiffeId]));
-    if (identities !== wantedIdentities)
-      identity.setWorkloads(workloads.map(({ group, spiffeId }) => ({ group, spiffeId })));
-    wantedIdentities = identities;
-    const ports = workloads.map((w) => ({
-      group: w.group,
-      ports: w.ports.map((port) => port.number),
-      ownerUids: new Set([w.uid, ...ownersOf(w.group)]),
-    }));
-    const portsText = JSON.stringify(ports.map((p) => [p.group, p.ports, [...p.ownerUids]]));
-    if (portsText !== watched) void watcher.watch(ports);
-    watched = portsText;
-    const assignedText = JSON.stringify(run.bound.assigned);
-    if (assignedText !== assigned)
-      savePortAssignment(join(config.stateDir, 'workload-ports.json'), run.bound.assigned).catch((error) =>
-        log.error('port assignment not written', { error }),
-      );
-    assigned = assignedText;
-    publish();
-    tellSoon();
-  }
-
-  function ownersOf(group: string): number[] {
-    const owners = config.workloads.find((binding) => binding.group === group)?.portOwners ?? [];
-    return owners.map((name) => facts.uids().get(name)).filter((uid) => uid !== undefined);
-  }
-
-  /** Rules follow what Envoy has acknowledged, never run ahead of it. */
-  function wantRules(): void {
-    const run = reconciler.last();
-    if (redirection === undefined || run === undefined || !xds.status().settled || leaving) return;
-    const ports = new Map(run.view.workloads.map((w) => [w.group, w.inboundPorts]));
-    redirection.want(
-      buildRedirectSpec({
-        proxyUid: facts.own.proxy,
-        inboundPort: config.ports.inbound,
-        workloads: run.bound.workloads.map((w) => ({
-          uid: w.uid,
-          outboundPort: w.outboundPort,
-          dnsPort: w.dnsPort,
-          inboundPorts: (ports.get(w.group) ?? []).map(({ number, mode }) => ({ number, mode })),
-          portOwnerUids: ownersOf(w.group),
-        })),
-        dns: config.dns.enabled,
-        vipRanges: run.view.vipRanges,
-      }),
-    );
-  }
-
-  function status(): AgentStatus {
+function createStatus(
+  config: AgentConfig,
+  rooms: Rooms,
+  redirection: Redirection | undefined,
+  clock: Clock,
+  ready: () => boolean,
+): () => AgentStatus {
+  const startedAt = clock.now();
+  const { controlplane, gossip, hostApi, identity, reconciler, watcher, xds, dns } = rooms;
+  return () => {
     const peers = { alive: 0, suspect: 0, dead: 0 };
     for (const { state } of gossip.peers()) {
       if (state === 'alive' || state === 'suspect') peers[state] += 1;
       else peers.dead += 1;
     }
+    const uncaptured = redirection?.last()?.uncaptured ?? [];
     return agentStatus({
       host: config.host,
       startedAt,
-      ready,
+      ready: ready(),
       controlplane: controlplane.status(),
       xds: xds.status(),
       identity: identity.status(),
@@ -216,94 +233,37 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, facts: H
       peers,
       contacts: hostApi.contacts(),
       controllers: rooms.controllers(),
-      problems: [...(rooms.dns?.problems() ?? []), ...(redirection?.problems() ?? []), ...uncaptured()],
+      problems: [
+        ...(dns?.problems() ?? []),
+        ...(redirection?.problems() ?? []),
+        ...uncaptured.map(({ port, reason }) => `port ${port} is not captured: ${reason}`),
+      ],
     });
-  }
+  };
+}
 
-  function uncaptured(): string[] {
-    return (redirection?.last()?.uncaptured ?? []).map(({ port, reason }) => `port ${port} is not captured: ${reason}`);
-  }
-
-  /** Controllers hear of a change soon, and of no change now and then; one that does not answer is nobody's problem. */
-  function tellSoon(): void {
-    cancelStatus();
-    cancelStatus = clock.after(STATUS_SOON_MS, tell);
-  }
-  function tell(): void {
-    cancelStatus = clock.after(STATUS_EVERY_MS, tell);
-    hostApi.status(hostStatus(status()), ending.signal).catch((error) => log.debug('status not told', { error }));
-  }
-
-  async function leave(): Promise<void> {
-    leaving = true;
-    publish();
-    await gossip.leave();
-    await delay(WITHDRAWN_MS);
-    await rooms.envoy.drain().catch((error) => log.warn('Envoy did not drain', { error }));
-    await delay(DRAIN_MS);
-  }
-
-  facts.onChange(() => reconciler.request());
-  xds.onStatus(() => {
-    wantRules();
-    tellSoon();
-  });
-  watcher.onEvidenceNeeded(() => redirection?.again());
-  watcher.onChange(() => uncaptured().length > 0 && redirection?.again());
-  registerAgentMetrics(rooms.registry, status);
-
-  const step = (name: string, start: () => Promise<void>): Part => ({ name, start, stop: async () => {} });
-  const parts: readonly Part[] = [
-    controlplane,
-    identity,
-    gossip,
-    createAdmin({
-      socketPath: join(config.runDir, 'admin.sock'),
-      status,
-      peers: () => gossip.peers(),
-      config: () => plainResources(reconciler.last()),
-      desired: () => plain(controlplane.current()),
-      endpoints: () => plain(gossip.snapshot()),
-      setLogLevel: deps.setLogLevel,
-      leave,
-      log: log.child('admin'),
-    }),
-    createMetricsServer({
-      address: config.metricsAddress,
-      port: config.ports.metrics,
-      async metrics() {
-        const envoy = await rooms.envoy.prometheus().catch(() => undefined);
-        return mergeMetrics(await rooms.registry.metrics(), envoy);
-      },
-      ready: () => ready,
-      log: log.child('admin'),
-    }),
-    watcher,
-    xds,
-    step('warm start', async () => {
-      // What an agent before this one left standing goes on serving: its peers must not hear otherwise.
-      serving = redirection === undefined || (await stillServing(rooms, config));
-      reconciler.request();
-    }),
-    ...(rooms.dns === undefined ? [] : [rooms.dns]),
-    step('serving', async () => {
-      if (redirection === undefined) await settled(rooms, signal);
-      else await Promise.race([redirection.firstApplied(), aborted(signal)]);
-      ready = true;
-      tellSoon();
-    }),
-  ];
-
+/** Controllers hear of a change soon, and of no change now and then; one that does not answer is nobody's problem. */
+function createTeller(clock: Clock, tell: () => void): { soon(): void; stop(): void } {
+  let cancel = () => {};
+  let due: 'soon' | 'later' | 'never' = 'later';
+  const after = (ms: number) => {
+    cancel();
+    cancel = clock.after(ms, () => {
+      due = 'later';
+      after(STATUS_EVERY_MS);
+      tell();
+    });
+  };
   return {
-    parts,
-    onRun,
-    status,
-    end() {
-      ready = false;
-      ending.abort();
-      cancelStatus();
-      redirection?.stop();
-      hostApi.close();
+    // A change that follows another does not put off what is due.
+    soon() {
+      if (due !== 'later') return;
+      due = 'soon';
+      after(STATUS_SOON_MS);
+    },
+    stop() {
+      due = 'never';
+      cancel();
     },
   };
 }
@@ -315,11 +275,10 @@ async function stillServing(rooms: Rooms, config: AgentConfig): Promise<boolean>
   return last?.status === 'applied' && (await rooms.envoy.ready());
 }
 
-function settled(rooms: Rooms, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
+function settled(rooms: Rooms): Promise<void> {
+  return new Promise((resolve) => {
     const look = () => rooms.xds.status().settled && resolve();
     rooms.xds.onStatus(look);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     look();
   });
 }

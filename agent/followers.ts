@@ -1,0 +1,132 @@
+/**
+ * What follows a run of the reconciler, and a verdict of Envoy's. In: runs, results of the redirection. Out: the own record to gossip, wanted
+ * SVIDs to identity, ports to the watcher, rules to the redirection. Must never: say that this host serves before Envoy and the rules do.
+ */
+import { join } from 'node:path';
+import { delay } from '../runtime/clock.ts';
+import type { Logger } from '../runtime/log.ts';
+import type { Rooms } from './agent.ts';
+import type { AgentConfig } from './config.ts';
+import type { HostFacts } from './host-facts.ts';
+import type { Run } from './reconcile.ts';
+import { buildRedirectSpec } from './redirect/build-spec.ts';
+import type { RedirectResult } from './redirect/result.ts';
+import type { Redirection } from './redirection.ts';
+import { savePortAssignment } from './workloads/port-store.ts';
+
+export interface Followers {
+  onRun(run: Run): void;
+  /** Envoy has answered something: rules follow what it acknowledged, never run ahead of it. */
+  onVerdict(): void;
+  onRules(result: RedirectResult): void;
+  /** This host's workloads can be reached as the mesh promises it: through the rules, by an Envoy that has its config. */
+  setServing(serving: boolean): void;
+  /** Withdraws this host's endpoints, then lets Envoy ask its clients to go. */
+  leave(): Promise<void>;
+}
+
+/** Peers take a host that leaves out of load balancing in this time; then its Envoy asks its clients to go. */
+const WITHDRAWN_MS = 500;
+const DRAIN_MS = 1500;
+
+export function createFollowers(
+  config: AgentConfig,
+  rooms: Rooms,
+  facts: HostFacts,
+  redirection: Redirection | undefined,
+  log: Logger,
+): Followers {
+  const { gossip, identity, reconciler, watcher, xds, envoy } = rooms;
+  const identities = onChange(identity.setWorkloads);
+  const watched = onChange(watcher.watch);
+  const assigned = onChange((ports: Run['bound']['assigned']) =>
+    savePortAssignment(join(config.stateDir, 'workload-ports.json'), ports).catch((error) =>
+      log.error('port assignment not written', { error }),
+    ),
+  );
+  let serving = false;
+  let leaving = false;
+
+  /** What this host tells its peers; before it serves it tells them so. */
+  const publish = () => {
+    const run = reconciler.last();
+    if (run === undefined) return;
+    const workloads = run.bound.workloads.map(({ group, health }) => ({
+      group,
+      health: leaving ? ('draining' as const) : serving ? health : ('unhealthy' as const),
+    }));
+    const fields = { network: config.network, addresses: run.view.host.addresses, workloads };
+    gossip
+      .publishOwn(leaving ? { ...fields, leaving } : fields)
+      .catch((error) => log.warn('own record not published', { error }));
+  };
+
+  const ownersOf = (group: string): number[] => {
+    const owners = config.workloads.find((binding) => binding.group === group)?.portOwners ?? [];
+    return owners.map((name) => facts.uids().get(name)).filter((uid) => uid !== undefined);
+  };
+
+  return {
+    onRun(run) {
+      const { workloads } = run.bound;
+      identities(workloads.map(({ group, spiffeId }) => ({ group, spiffeId })));
+      watched(
+        workloads.map(({ group, ports, uid }) => ({
+          group,
+          ports: ports.map((port) => port.number),
+          ownerUids: new Set([uid, ...ownersOf(group)]),
+        })),
+      );
+      assigned(run.bound.assigned);
+      publish();
+    },
+    onVerdict() {
+      const run = reconciler.last();
+      if (redirection === undefined || run === undefined || leaving || !xds.status().settled) return;
+      const inbound = new Map(run.view.workloads.map((workload) => [workload.group, workload.inboundPorts]));
+      redirection.want(
+        buildRedirectSpec({
+          proxyUid: facts.own.proxy,
+          inboundPort: config.ports.inbound,
+          workloads: run.bound.workloads.map(({ group, uid, outboundPort, dnsPort }) => ({
+            uid,
+            outboundPort,
+            dnsPort,
+            inboundPorts: (inbound.get(group) ?? []).map(({ number, mode }) => ({ number, mode })),
+            portOwnerUids: ownersOf(group),
+          })),
+          dns: config.dns.enabled,
+          vipRanges: run.view.vipRanges,
+        }),
+      );
+    },
+    onRules(result) {
+      this.setServing(true);
+      if (result.rootSockets.length > 0) void watcher.addEvidence(result.rootSockets);
+    },
+    setServing(now) {
+      if (serving === now) return;
+      serving = now;
+      publish();
+    },
+    async leave() {
+      leaving = true;
+      publish();
+      await gossip.leave();
+      await delay(WITHDRAWN_MS);
+      await envoy.drain().catch((error) => log.warn('Envoy did not drain', { error }));
+      await delay(DRAIN_MS);
+    },
+  };
+}
+
+/** Calls `act` with a value only when it differs from the one before; sets count by their members. */
+function onChange<T>(act: (value: T) => unknown): (value: T) => void {
+  let before: string | undefined;
+  return (value) => {
+    const text = JSON.stringify(value, (_key, item: unknown) => (item instanceof Set ? [...item] : item));
+    if (text === before) return;
+    before = text;
+    void act(value);
+  };
+}
