@@ -148,8 +148,8 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, facts: H
   const local = localServers(config, deps, rooms, { status, leave: () => followers.leave(), ready: () => ready });
   return {
     parts: [
+      identity, // first: what config brings is signed and asked for with it
       controlplane,
-      identity,
       gossip,
       ...local,
       watcher,
