@@ -4,11 +4,13 @@ import { compact, duration, type JsonObject } from './json.ts';
 
 /**
  * Outlier detection of mesh clusters without any of their own: endpoints that refuse connections are passed over for a while, so that a
- * dead host leaves load balancing even while the agent is down (DESIGN 5). Answers, 5xx included, never count.
+ * dead host leaves load balancing even while the agent is down (DESIGN 5). Answers, 5xx included, never count. Short, since gossip says
+ * within seconds that a host is back (seen: after 10 s of ejection a rebooted host was served 10 s later than it could).
  */
 const CONNECT_FAILURES_ONLY: JsonObject = {
-  interval: '5s',
-  base_ejection_time: '10s',
+  interval: '1s',
+  base_ejection_time: '2s',
+  max_ejection_time: '30s',
   max_ejection_percent: 100,
   split_external_local_origin_errors: true,
   consecutive_local_origin_failure: 5,
