@@ -184,7 +184,7 @@ async function cleanFamily(
   await backend.dropEmpty(family, absent);
 }
 
-/** Reads what is ours in both tables of each family. */
+/** Reads what is ours in the tables of each family. */
 export async function readAll(backend: Backend, families: readonly Family[]): Promise<Tables> {
   const saves = await Promise.all(families.map((family) => backend.save(family)));
   return new Map(

@@ -1,5 +1,5 @@
 /** Tables that we write, in the order in which they are written: guards before redirects. */
-export const TABLES = ['filter', 'nat'] as const;
+export const TABLES = ['filter', 'raw', 'nat'] as const;
 export type TableName = (typeof TABLES)[number];
 
 /** Our part of one table, in the words of iptables-save: chain -> its `-A` lines; `jumps` are the `-A` lines of built-in chains that enter it. */
@@ -18,7 +18,7 @@ export interface ReadTable extends OwnedTable {
   readonly otherwiseEmpty: boolean;
 }
 
-const OWN_CHAIN = /^MESH_(OUTPUT|PREROUTING|GUARD_OUT|GUARD_IN)$/;
+const OWN_CHAIN = /^MESH_(OUTPUT|PREROUTING|GUARD_OUT|GUARD_IN|ZONE)$/;
 const TARGET = /(?:^| )(?:-j|-g) (\S+)(?: |$)/;
 
 /** Chain or target that a rule leads to; quoted text (a foreign rule's comment) is not looked at. */

@@ -97,7 +97,7 @@ t.test('apply, check, plan, clean: exit codes, output and result', async (t) => 
   t.match(await h.redirect('apply', '--dry-run'), { code: 0, out: plan.out }, 'a dry run is the plan');
   t.match(await h.redirect('check'), {
     code: 1,
-    out: /differs from what was asked for: v4\/filter, v4\/nat, v6\/filter, v6\/nat/,
+    out: /differs from what was asked for: v4\/filter, v4\/raw, v4\/nat, v6\/filter, v6\/raw, v6\/nat/,
   });
   t.equal(h.space.snapshot(), before, 'nothing was touched so far');
   t.match(await h.redirect('apply', '--revert-after', '0'), { code: 0, out: /rules written \(nft, v4 and v6\)/ });

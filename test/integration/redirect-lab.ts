@@ -16,7 +16,8 @@ export interface Space {
   listenUdp(uid: number, host: string, port: number, tag: string): Promise<void>;
   /** Who answered, or the error's code. */
   connect(uid: number, host: string, port: number, from?: string): Promise<string>;
-  askUdp(uid: number, host: string, port: number, keep?: boolean): Promise<string>;
+  /** `from`: source port. */
+  askUdp(uid: number, host: string, port: number, keep?: boolean, from?: number): Promise<string>;
   closePort(port: number): Promise<void>;
   run(...args: string[]): string;
   /** iptables-save of both families and, for nft, the names of all tables; counters and dates taken out. */
@@ -57,7 +58,7 @@ export function openSpace(label: string, backend: 'nft' | 'legacy' = 'nft'): Spa
     listen: (uid, host, port, tag) => must({ op: 'listen', uid, host, port, tag }),
     listenUdp: (uid, host, port, tag) => must({ op: 'listen-udp', uid, host, port, tag }),
     connect: (uid, host, port, from) => send({ op: 'connect', uid, host, port, from }),
-    askUdp: (uid, host, port, keep) => send({ op: 'ask-udp', uid, host, port, keep }),
+    askUdp: (uid, host, port, keep, from) => send({ op: 'ask-udp', uid, host, port, keep, from }),
     closePort: (port) => must({ op: 'close', port }),
     run,
     snapshot(which = backend) {

@@ -10,7 +10,7 @@ type Command =
   | { op: 'listen'; uid: number; host: string; port: number; tag: string }
   | { op: 'listen-udp'; uid: number; host: string; port: number; tag: string }
   | { op: 'connect'; uid: number; host: string; port: number; from?: string }
-  | { op: 'ask-udp'; uid: number; host: string; port: number; keep?: boolean }
+  | { op: 'ask-udp'; uid: number; host: string; port: number; keep?: boolean; from?: number }
   | { op: 'close'; port: number };
 
 const open = new Map<number, Set<net.Server | dgram.Socket>>();
@@ -65,8 +65,8 @@ function listenUdp(host: string, port: number, tag: string): Promise<string> {
   });
 }
 
-/** `keep`: the same socket is used by every such call, as c-ares does. */
-function askUdp(host: string, port: number, keep: boolean): Promise<string> {
+/** `keep`: the same socket is used by every such call, as c-ares does. `from`: source port. */
+function askUdp(host: string, port: number, keep: boolean, from: number | undefined): Promise<string> {
   return new Promise((resolve) => {
     const socket = (keep && kept) || dgram.createSocket(host.includes(':') ? 'udp6' : 'udp4');
     if (keep) kept = socket;
@@ -79,6 +79,7 @@ function askUdp(host: string, port: number, keep: boolean): Promise<string> {
     const timer = setTimeout(() => finish('TIMEOUT'), 1500);
     socket.once('message', (data) => finish(data.toString()));
     socket.once('error', (error: NodeJS.ErrnoException) => finish(error.code ?? 'ERROR'));
+    if (from !== undefined) socket.bind(from);
     socket.send('?', port, host, (error) => error && finish((error as NodeJS.ErrnoException).code ?? 'ERROR'));
   });
 }
@@ -92,7 +93,7 @@ async function run(command: Command): Promise<string> {
     case 'connect':
       return asUid(command.uid, () => connect(command.host, command.port, command.from));
     case 'ask-udp':
-      return asUid(command.uid, () => askUdp(command.host, command.port, command.keep === true));
+      return asUid(command.uid, () => askUdp(command.host, command.port, command.keep === true, command.from));
     case 'close':
       for (const socket of open.get(command.port) ?? [])
         await new Promise<void>((resolve) => socket.close(() => resolve()));

@@ -259,6 +259,24 @@ t.test('a client with one lasting UDP socket is captured at once and let go at o
   t.equal(await host.askUdp(UID.web, '10.9.0.2', 53, true), 'UPSTREAM');
 });
 
+for (const backend of ['nft', 'legacy'] as const) {
+  t.test(`${backend}: a query is captured though an uncaptured user had its source port a moment ago`, async (t) => {
+    const { host, deps } = await openHost(t, 'zone', backend);
+    const peer = openSpace('zone-peer', backend);
+    t.teardown(() => peer.close());
+    join(host, peer);
+    for (const at of ['10.9.0.2', 'fd09::2']) await peer.listenUdp(UID.stranger, at, 53, 'UPSTREAM');
+    await applyRedirect(deps, spec, options);
+    for (const [i, at] of ['10.9.0.2', 'fd09::2'].entries()) {
+      const from = 40_000 + i;
+      t.equal(await host.askUdp(UID.agent, at, 53, false, from), 'UPSTREAM', 'the forwarder');
+      t.equal(await host.askUdp(UID.web, at, 53, false, from), 'DNS15053', 'a workload, from the same port');
+      t.equal(await host.askUdp(UID.news, at, 53, false, from + 10), 'DNS15054');
+      t.equal(await host.askUdp(UID.agent, at, 53, false, from + 10), 'UPSTREAM', 'the other way round');
+    }
+  });
+}
+
 t.test('legacy: the lock of another iptables is waited for, then its holder is named', async (t) => {
   const { host, deps } = await openHost(t, 'lock', 'legacy');
   host.run('iptables-legacy', '-L', '-n'); // makes the lock file
