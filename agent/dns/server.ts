@@ -189,7 +189,7 @@ export function createDns(deps: DnsDeps): Dns {
   return {
     name: 'dns',
     async start() {
-      for (const [index, namespace] of deps.namespaces.entries()) await openPort(deps.basePort + index, namespace);
+      // Before the ports: queries that waited in inherited sockets are read at once, and must not be told that there is nobody to ask.
       // The first read is waited for (a local file), the probes are not: readiness never waits for the network.
       await new Promise<void>((resolve) => {
         const found = deps.findResolvers().then((first) => {
@@ -197,6 +197,7 @@ export function createDns(deps: DnsDeps): Dns {
         });
         found.catch((error: unknown) => log.warn('resolvers could not be read', { error })).finally(resolve);
       });
+      for (const [index, namespace] of deps.namespaces.entries()) await openPort(deps.basePort + index, namespace);
       void refresh();
       log.info('dns serves', {
         namespaces: deps.namespaces,

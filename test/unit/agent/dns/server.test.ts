@@ -248,6 +248,26 @@ t.test('hostile: junk, responses, and more than we hold', async (t) => {
   t.equal(answer.readUInt8(5) & 15, 1, '64 KiB of junk by TCP: FORMERR');
 });
 
+t.test('no query is read before the resolvers are known: what waited would be told that there are none', async (t) => {
+  let taken: boolean | undefined;
+  const basePort = await freePort();
+  await openDns(t, {
+    basePort,
+    async findResolvers() {
+      if (taken === undefined) {
+        const probe = dgram.createSocket('udp4');
+        taken = await new Promise<boolean>((resolve) => {
+          probe.once('error', () => resolve(true));
+          probe.bind({ port: basePort, address: '127.0.0.1', exclusive: true }, () => resolve(false));
+        });
+        await new Promise<void>((resolve) => probe.close(() => resolve()));
+      }
+      return { servers: [], search: [] };
+    },
+  });
+  t.equal(taken, false);
+});
+
 t.test('a port that is taken is an error with its address', async (t) => {
   const { basePort } = await openDns(t);
   const second = createDns({
