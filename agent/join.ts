@@ -8,7 +8,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { chown, lchown, mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isScalar, parseDocument } from 'yaml';
-import { errorLine, MeshError } from '../api/errors.ts';
+import { MeshError } from '../api/errors.ts';
 import { formatEndpoint } from '../api/gossip/address.ts';
 import type { JoinString } from '../api/http/join-string.ts';
 import { hostSpiffeId } from '../api/identity/spiffe-id.ts';
@@ -279,7 +279,7 @@ async function replaceConfig(path: string, text: string): Promise<void> {
     await writeFileAtomic(path, text, mode & 0o777);
     if (process.getuid?.() === 0) await chown(path, uid, gid);
   } catch (cause) {
-    throw new MeshError('JOIN_CONFIG', `cannot complete ${path}: ${errorLine(cause)}`, { cause });
+    throw new MeshError('JOIN_CONFIG', `cannot complete ${path}`, { cause });
   }
 }
 
@@ -297,7 +297,7 @@ async function giveTo(config: AgentConfig, owner: { uid: number; gid: number }):
 /** Reads a join string from a file that only its owner may read. Throws JOIN_STRING_INVALID. */
 export async function readJoinFile(path: string): Promise<string> {
   const { mode, size } = await stat(path).catch((cause) => {
-    throw new MeshError('JOIN_STRING_INVALID', `cannot read ${path}: ${errorLine(cause)}`, { cause });
+    throw new MeshError('JOIN_STRING_INVALID', 'cannot read the join string', { cause });
   });
   if ((mode & 0o077) !== 0)
     throw new MeshError('JOIN_STRING_INVALID', `${path} holds a secret and others may read it; run: chmod 600 ${path}`);

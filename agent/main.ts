@@ -6,18 +6,12 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { errorLine, hasCode, MeshError } from '../api/errors.ts';
-import { parseJoinString } from '../api/http/join-string.ts';
 import { VERSION } from '../api/version.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { untilSignal } from '../runtime/lifecycle.ts';
-import { createLogger } from '../runtime/log.ts';
-import { createSystemdNotifier } from '../runtime/systemd.ts';
+import type { Logger, LogLevel } from '../runtime/log.ts';
 import { type AgentConfig, parseAgentConfig } from './config.ts';
-import { createExec } from './host/exec.ts';
-import { createUsers } from './host/users.ts';
-import { joinMesh, readJoinFile } from './join.ts';
-import { redirectCommand } from './redirect/command.ts';
-import { startAgent } from './run.ts';
+import type { Agent } from './run.ts';
 
 const USAGE = `usage: mesh-agent COMMAND [--config FILE]
 
@@ -42,7 +36,11 @@ const CONFIG_CODES = new Set([
 ]);
 
 async function main(argv: readonly string[]): Promise<number> {
-  if (argv[0] === 'redirect') return redirectCommand(argv.slice(1), { parseConfig: parseAgentConfig });
+  if (argv[0] === 'redirect') {
+    // Each command loads its own part only: the oneshot must be quick, and does without gossip.
+    const { redirectCommand } = await import('./redirect/command.ts');
+    return redirectCommand(argv.slice(1), { parseConfig: parseAgentConfig });
+  }
   let parsed: ReturnType<typeof parse>;
   try {
     parsed = parse(argv);
@@ -88,12 +86,14 @@ function readConfigText(path: string): string {
     const text = readFileSync(path, 'utf8');
     if (text.length <= MAX_CONFIG_BYTES) return text;
   } catch (cause) {
-    throw new MeshError('CONFIG_INVALID', `cannot read ${path}: ${errorLine(cause)}`, { cause });
+    throw new MeshError('CONFIG_INVALID', `cannot read it: ${errorLine(cause)}`);
   }
   throw new MeshError('CONFIG_INVALID', `${path} is larger than ${MAX_CONFIG_BYTES} bytes`);
 }
 
 async function join_(path: string, file: string | undefined): Promise<number> {
+  const { joinMesh, readJoinFile } = await import('./join.ts');
+  const { parseJoinString } = await import('../api/http/join-string.ts');
   process.umask(0o027);
   const text = file === undefined ? await readStdin() : await readJoinFile(file);
   const configText = readConfigText(path);
@@ -114,6 +114,8 @@ async function join_(path: string, file: string | undefined): Promise<number> {
 async function ownerOf(configText: string, path: string): Promise<{ uid: number; gid: number }> {
   const named = (key: string, fallback: string) =>
     new RegExp(`^${key}:\\s*([-a-z0-9_]+)`, 'm').exec(configText)?.[1] ?? fallback;
+  const { createExec } = await import('./host/exec.ts');
+  const { createUsers } = await import('./host/users.ts');
   const exec = createExec();
   const uid = await createUsers({ exec }).uid(named('agentUser', 'mesh-agent'));
   const proxy = named('proxyUser', 'mesh-proxy');
@@ -135,6 +137,9 @@ async function readStdin(): Promise<string> {
 }
 
 async function run(path: string): Promise<number> {
+  const { createLogger } = await import('../runtime/log.ts');
+  const { createSystemdNotifier } = await import('../runtime/systemd.ts');
+  const { startAgent } = await import('./run.ts');
   process.umask(0o027);
   const log = createLogger({ program: 'mesh-agent' });
   let config: AgentConfig;
@@ -161,7 +166,7 @@ async function run(path: string): Promise<number> {
     descriptors: await descriptorsPath(),
     resolvConf: '/etc/resolv.conf',
   };
-  let agent: Awaited<ReturnType<typeof startAgent>>;
+  let agent: Agent;
   try {
     agent = await startAgent(config, deps, starting.signal);
   } catch (error) {
@@ -180,7 +185,7 @@ async function run(path: string): Promise<number> {
 }
 
 /** A changed file is judged at once and used at the next start; what runs goes on as it is. */
-function onReload(path: string, running: AgentConfig, log: ReturnType<typeof createLogger>): void {
+function onReload(path: string, running: AgentConfig, log: Logger & { setLevel(level: LogLevel): void }): void {
   try {
     const next = parseAgentConfig(readConfigText(path), path);
     log.setLevel(next.logLevel);

@@ -5,18 +5,18 @@
 import { errorLine } from '../api/errors.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/log.ts';
-import type { RedirectClient } from './redirect/client.ts';
+import type { Asked, RedirectClient } from './redirect/client.ts';
 import type { RedirectResult } from './redirect/result.ts';
-import type { RedirectSpec } from './redirect/spec.ts';
-
-type Wanted = Omit<RedirectSpec, 'version' | 'requestId'>;
 
 export interface Redirection {
   /** Applies `spec` unless it stands already; a later call overtakes one that waits. */
-  want(spec: Wanted): void;
+  want(spec: Asked): void;
   /** The same once more: sockets of root have to be looked at, or the kernel may have changed. */
   again(): void;
-  /** Resolves with the first result that is `applied`. */
+  /**
+   * Resolves once the rules stand: with the first result that is `applied`, or at once when the first spec wanted is what an agent before this
+   * one left standing (it is asked for again all the same: the kernel may have changed).
+   */
   firstApplied(): Promise<RedirectResult>;
   last(): RedirectResult | undefined;
   problems(): readonly string[];
@@ -24,7 +24,9 @@ export interface Redirection {
 }
 
 export interface RedirectionDeps {
-  readonly client: RedirectClient;
+  readonly client: Pick<RedirectClient, 'apply' | 'confirm'>;
+  /** What stands already (client.standing). */
+  readonly left: { readonly spec: Asked; readonly result: RedirectResult } | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -36,7 +38,7 @@ const RETRY_MS = 5000;
 
 export function createRedirection(deps: RedirectionDeps): Redirection {
   const { client, clock, log, signal } = deps;
-  let wanted: Wanted | undefined;
+  let wanted: Asked | undefined;
   let standing = '';
   let running = false;
   let result: RedirectResult | undefined;
@@ -47,7 +49,7 @@ export function createRedirection(deps: RedirectionDeps): Redirection {
     resolveFirst = resolve;
   });
 
-  const apply = async (spec: Wanted) => {
+  const apply = async (spec: Asked) => {
     const text = JSON.stringify(spec);
     const answer = await client.apply(spec, { timeoutMs: TIMEOUT_MS, signal });
     result = answer;
@@ -92,7 +94,9 @@ export function createRedirection(deps: RedirectionDeps): Redirection {
 
   return {
     want(spec) {
+      const left = wanted === undefined ? deps.left : undefined;
       wanted = spec;
+      if (left !== undefined && JSON.stringify(left.spec) === JSON.stringify(spec)) resolveFirst(left.result);
       kick();
     },
     again() {

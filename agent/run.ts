@@ -24,7 +24,7 @@ import { createUsers } from './host/users.ts';
 import { createHostFacts, type HostFacts } from './host-facts.ts';
 import { loadQuarantine, saveQuarantine } from './quarantine/quarantine-file.ts';
 import type { Run } from './reconcile.ts';
-import { createRedirectClient } from './redirect/client.ts';
+import { createRedirectClient, type RedirectClient } from './redirect/client.ts';
 import { createRedirection, type Redirection } from './redirection.ts';
 import { agentStatus, hostStatus } from './status.ts';
 import { loadPortAssignment } from './workloads/port-store.ts';
@@ -62,7 +62,9 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps, signal: A
         void saveQuarantine(state('quarantine.json'), held).catch((error) => log.error('not written', { error })),
     },
   );
-  const life = createLife(config, deps, rooms, facts, signal);
+  const client = createRedirectClient(join(config.runDir, 'redirect'));
+  const left = await client.standing();
+  const life = createLife(config, deps, rooms, { facts, client, left }, signal);
   connect(rooms, config);
   const stop = await startParts(life.parts, log);
   return {
@@ -99,13 +101,22 @@ interface Life {
   end(): void;
 }
 
-function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, facts: HostFacts, signal: AbortSignal): Life {
+/** What was found beside the rooms: facts, and the rules that an agent before this one left standing. */
+interface Around {
+  readonly facts: HostFacts;
+  readonly client: RedirectClient;
+  readonly left: Awaited<ReturnType<RedirectClient['standing']>>;
+}
+
+function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: Around, signal: AbortSignal): Life {
+  const { facts, client, left } = around;
   const { clock, log } = deps;
   const { gossip, hostApi, reconciler, watcher, xds } = rooms;
   const ending = new AbortController();
   const redirection: Redirection | undefined = config.redirect.enabled
     ? createRedirection({
-        client: createRedirectClient(join(config.runDir, 'redirect')),
+        client,
+        left,
         clock,
         log: log.child('redirect'),
         signal: AbortSignal.any([signal, ending.signal]),
@@ -133,7 +144,7 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, facts: H
   const step = (name: string, start: () => Promise<void>): Part => ({ name, start, stop: async () => {} });
   const warmStart = step('warm start', async () => {
     // What an agent before this one left standing goes on serving: its peers must not hear otherwise.
-    followers.setServing(redirection === undefined || (await stillServing(rooms, config)));
+    followers.setServing(redirection === undefined || (left !== undefined && (await rooms.envoy.ready())));
     reconciler.request();
     // The run comes first in the next turn: DNS must know the mesh's names before it answers what has waited for it.
     await new Promise((resolve) => setImmediate(resolve));
@@ -266,13 +277,6 @@ function createTeller(clock: Clock, tell: () => void): { soon(): void; stop(): v
       cancel();
     },
   };
-}
-
-async function stillServing(rooms: Rooms, config: AgentConfig): Promise<boolean> {
-  const last = await createRedirectClient(join(config.runDir, 'redirect'))
-    .last()
-    .catch(() => undefined);
-  return last?.status === 'applied' && (await rooms.envoy.ready());
 }
 
 function settled(rooms: Rooms): Promise<void> {

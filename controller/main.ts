@@ -91,7 +91,7 @@ function readConfig(path: string): ControllerConfig {
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new MeshError('CONFIG_INVALID', `cannot read ${path}: ${errorLine(cause)}`, { cause: undefined });
+    throw new MeshError('CONFIG_INVALID', `cannot read it: ${errorLine(cause)}`);
   }
   if (text.length > MAX_CONFIG_BYTES)
     throw new MeshError('CONFIG_INVALID', `${path} is larger than ${MAX_CONFIG_BYTES} bytes`);

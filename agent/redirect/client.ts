@@ -5,22 +5,24 @@ import { MeshError } from '../../api/errors.ts';
 import { writeFileAtomic } from '../../runtime/atomic-file.ts';
 import { delay } from '../../runtime/clock.ts';
 import { MAX_RESULT_BYTES, parseResult, type RedirectResult } from './result.ts';
-import type { RedirectSpec } from './spec.ts';
+import { MAX_SPEC_BYTES, parseSpec, type RedirectSpec } from './spec.ts';
 
 /** Names of the files in RUN_DIR/redirect. */
 export const REDIRECT_FILES = { spec: 'spec.json', result: 'result.json', confirm: 'confirm.json' } as const;
 
+/** A spec without what each request adds. */
+export type Asked = Omit<RedirectSpec, 'version' | 'requestId'>;
+
 /** The agent's side of the redirection: it asks by a file, root's oneshot (started by mesh-redirect.path, or by the lab) answers by one. */
 export interface RedirectClient {
   /** Asks for `spec` and waits for the answer to this very request. Throws REDIRECT_TIMEOUT when no oneshot ran within timeoutMs. */
-  apply(
-    spec: Omit<RedirectSpec, 'version' | 'requestId'>,
-    options: { timeoutMs: number; signal?: AbortSignal },
-  ): Promise<RedirectResult>;
+  apply(spec: Asked, options: { timeoutMs: number; signal?: AbortSignal }): Promise<RedirectResult>;
   /** Tells the revert timer that the agent is healthy through the new rules: they stay. */
   confirm(id: string): Promise<void>;
   /** The last result, whoever asked; undefined before the first. */
   last(): Promise<RedirectResult | undefined>;
+  /** What was asked for last and applied, by an agent before this one perhaps; undefined when nothing is known to stand. */
+  standing(): Promise<{ readonly spec: Asked; readonly result: RedirectResult } | undefined>;
 }
 
 const POLL_MS = 20;
@@ -38,6 +40,17 @@ export function createRedirectClient(folder: string): RedirectClient {
   };
   return {
     last,
+    async standing() {
+      const result = await last().catch(() => undefined);
+      const text = await readFile(path('spec'), 'utf8').catch(() => '');
+      if (result?.status !== 'applied' || text === '' || text.length > MAX_SPEC_BYTES) return undefined;
+      try {
+        const { version: _version, requestId, ...spec } = parseSpec(text);
+        return requestId === result.requestId ? { spec, result } : undefined;
+      } catch {
+        return undefined;
+      }
+    },
     async apply(spec, { timeoutMs, signal }) {
       await prepare();
       const requestId = randomUUID();

@@ -78,6 +78,10 @@ interface Run {
  */
 export async function redirectCommand(argv: readonly string[], deps: CommandDeps): Promise<number> {
   const print = deps.print ?? ((text) => void process.stdout.write(text));
+  if (argv.includes('--help') || argv.includes('-h')) {
+    print(`${USAGE}\n`);
+    return 0;
+  }
   let run: Run;
   try {
     run = await prepare(argv, deps, print);

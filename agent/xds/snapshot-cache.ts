@@ -20,6 +20,8 @@ export interface Entry {
   readonly origins: readonly ObjectKey[];
   /** For clusters of type EDS: the name that Envoy asks EDS for. */
   readonly edsName: string | undefined;
+  /** For extensions: it leads to clusters (a TCP proxy does), so that it must not reach Envoy before them. */
+  readonly needsClusters?: boolean;
 }
 
 /** Types that come with a ResourceSet; secrets come from the SecretSource. */
@@ -34,7 +36,7 @@ export interface Unencodable {
   readonly message: string;
 }
 
-/** One generation, encoded. A type whose resources are all what they were has the very same Map as in the snapshot before. */
+/** One generation, encoded. A type whose resources and origins are all what they were has the very same Map as in the snapshot before. */
 export interface Snapshot {
   readonly generation: number;
   readonly entries: Readonly<Record<ServedType, ReadonlyMap<string, Entry>>>;
@@ -53,7 +55,19 @@ export function createEntry(messages: Messages, resource: XdsResource): Entry {
     bytes,
     origins: resource.origins,
     edsName: resource.type === 'cluster' ? edsNameOf(resource) : undefined,
+    ...(resource.type === 'extension' && namesCluster(resource.body) ? { needsClusters: true } : {}),
   };
+}
+
+const CLUSTER_KEYS: ReadonlySet<string> = new Set(['cluster', 'cluster_name', 'weighted_clusters']);
+
+function namesCluster(json: Json | undefined): boolean {
+  if (typeof json !== 'object' || json === null) return false;
+  return Object.entries(json).some(([key, value]) => CLUSTER_KEYS.has(key) || namesCluster(value));
+}
+
+function sameOrigins(a: Entry, b: XdsResource): boolean {
+  return a.origins.length === b.origins.length && a.origins.every((origin, i) => origin === b.origins[i]);
 }
 
 function edsNameOf(resource: XdsResource): string | undefined {
@@ -77,7 +91,8 @@ export function createSnapshotCache(messages: Messages): SnapshotCache {
     let entry = encoded.get(resource);
     if (entry === undefined) {
       entry = createEntry(messages, resource);
-      if (before?.version === entry.version) entry = { ...before, origins: resource.origins };
+      if (before?.version === entry.version)
+        entry = sameOrigins(before, resource) ? before : { ...before, origins: resource.origins };
       encoded.set(resource, entry);
     }
     return entry;
@@ -91,7 +106,7 @@ export function createSnapshotCache(messages: Messages): SnapshotCache {
       try {
         const entry = entryOf(resource, before?.get(name));
         entries.set(name, entry);
-        if (before?.get(name)?.version !== entry.version) same = false;
+        if (before?.get(name) !== entry) same = false;
       } catch (error) {
         unencodable.push({ type, name, origins: resource.origins, message: errorLine(error) });
       }

@@ -59,7 +59,9 @@ export function createTypeState(type: ResourceType): TypeState {
       for (const name of request.subscribe) {
         if (wildcard) continue; // "*", or nothing, is all that Envoy asks for without on-demand discovery
         state.subscribed.add(name);
-        if (!first || !state.held.has(name)) state.owed.add(name);
+        // Who asks again has it no more: Envoy says "removed, then added" within one turn as a mere subscription.
+        if (!first) for (const store of [state.held, state.latest]) store.delete(name);
+        if (!state.held.has(name)) state.owed.add(name);
       }
     },
     accepted(entry) {

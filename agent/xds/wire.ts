@@ -48,7 +48,9 @@ export function parseRequest(messages: Messages, bytes: Uint8Array): DeltaReques
     initialVersions: json.initial_resource_versions ?? {},
     nonce: json.response_nonce ?? '',
     error:
-      json.error_detail === undefined ? undefined : (json.error_detail.message ?? `code ${json.error_detail.code}`),
+      json.error_detail === undefined
+        ? undefined
+        : (json.error_detail.message ?? `code ${json.error_detail.code ?? 0}`),
   };
 }
 

@@ -36,7 +36,7 @@ const answer = (over: Partial<RedirectResult> = {}): RedirectResult => ({
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** A redirection over a oneshot that answers when told to. */
-function setUp() {
+function setUp(left?: { spec: Spec; result: RedirectResult }) {
   const clock = createFakeClock();
   const asked: { port: number; answer: (result: RedirectResult | MeshError) => void }[] = [];
   const confirmed: string[] = [];
@@ -52,8 +52,8 @@ function setUp() {
           });
         }),
       confirm: async (id) => void confirmed.push(id),
-      last: async () => undefined,
     },
+    left,
     clock,
     log: silentLogger,
     signal: abort.signal,
@@ -125,4 +125,24 @@ tap.test('after the end nothing is asked', async (t) => {
   await clock.advance(60_000);
   redirection.want(spec(2));
   t.equal(asked.length, 1);
+});
+
+tap.test('rules that stand since before are good at once, and asked for all the same', async (t) => {
+  const left = { spec: spec(1), result: answer({ requestId: 'before' }) };
+  const same = setUp(left);
+  same.redirection.want(spec(1));
+  t.equal((await same.redirection.firstApplied()).requestId, 'before');
+  t.equal(same.asked.length, 1);
+
+  const other = setUp(left);
+  let first: RedirectResult | undefined;
+  void other.redirection.firstApplied().then((result) => {
+    first = result;
+  });
+  other.redirection.want(spec(2));
+  await turn();
+  t.equal(first, undefined, 'other rules are not');
+  other.redirection.want(spec(1));
+  await turn();
+  t.equal(first, undefined, 'nor the same ones after others were asked for');
 });
