@@ -40,10 +40,14 @@ const BASE_ENV = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   LC_ALL: 'C.UTF-8',
   HOME: '/nonexistent',
-  // The packages have one bundled file a program. From source Node strips types at each start, which costs 0.2 s and 25 MB unless it keeps
-  // what it made; root's commands fill the folder, the mesh's users only read it.
-  NODE_COMPILE_CACHE: `${TREE}/build/cache/node`,
 };
+/**
+ * The packages have one bundled file a program. From source Node strips types at each start, which costs 0.2 s and 25 MB unless it may keep
+ * what it made: root in the one folder, mesh-agent in the other.
+ */
+export const COMPILE_CACHE = { root: 'build/cache/root', agent: 'build/cache/agent' } as const;
+const ROOT_ENV = { ...BASE_ENV, NODE_COMPILE_CACHE: `${TREE}/${COMPILE_CACHE.root}` };
+const AGENT_ENV = { ...BASE_ENV, NODE_COMPILE_CACHE: `${TREE}/${COMPILE_CACHE.agent}` };
 
 const agent = (...args: string[]) => [NODE, '--max-semi-space-size=1', `${TREE}/agent/main.ts`, ...args];
 const controller = (...args: string[]) => [NODE, `${TREE}/controller/main.ts`, ...args];
@@ -76,8 +80,8 @@ export const meshPrograms: Programs = {
       workloads: host.bindings.map(({ group, user }) => ({ group, user })),
       ...(host.locality === '' ? {} : { locality: host.locality }),
     }),
-  agentJoin: (_host, paths) => ({ argv: agent('join', '--config', paths.config), env: BASE_ENV }),
-  agentRun: (_host, paths) => ({ argv: agent('run', '--config', paths.config), user: 'mesh-agent', env: BASE_ENV }),
+  agentJoin: (_host, paths) => ({ argv: agent('join', '--config', paths.config), env: ROOT_ENV }),
+  agentRun: (_host, paths) => ({ argv: agent('run', '--config', paths.config), user: 'mesh-agent', env: AGENT_ENV }),
   proxyRun: (_host, paths) => {
     const bootstrap = `${paths.stateDir}/proxy/bootstrap.json`;
     const argv = [
@@ -94,7 +98,7 @@ export const meshPrograms: Programs = {
     ];
     return { argv, user: 'mesh-proxy', env: BASE_ENV, needs: bootstrap };
   },
-  redirect: (verb, _host, paths) => ({ argv: agent('redirect', verb, '--config', paths.config), env: BASE_ENV }),
+  redirect: (verb, _host, paths) => ({ argv: agent('redirect', verb, '--config', paths.config), env: ROOT_ENV }),
 };
 
 /** DNS sockets of a host: UDP and TCP, both families, for each namespace of its workloads; named as packaging/systemd's socket unit names them. */

@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
-import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, chown, lchown, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Exec } from '../../../agent/host/exec.ts';
 import { MeshError } from '../../../api/errors.ts';
@@ -14,7 +14,14 @@ import { checkSubnetFree, createNetwork, must, namespaces } from './network.ts';
 import { createOperator, type Operator } from './operator.ts';
 import { LAB_DIR, pathsOf, ROOT, TREE } from './paths.ts';
 import { type LabPlan, MESH_USERS, NET_NAMESPACE, type Node, type PlannedHost, PORTS, UPSTREAM } from './plan.ts';
-import { type Command, controllerSupervisor, hostSupervisor, OPERATOR, type Programs } from './programs.ts';
+import {
+  COMPILE_CACHE,
+  type Command,
+  controllerSupervisor,
+  hostSupervisor,
+  OPERATOR,
+  type Programs,
+} from './programs.ts';
 import { releaseLock, saveState, takeLock } from './state.ts';
 import type { SupervisorSpec } from './supervisor-spec.ts';
 import type { Zone } from './upstream-dns.ts';
@@ -43,12 +50,23 @@ export async function bringUp(deps: UpDeps, plan: LabPlan): Promise<void> {
   await createUsers(exec, users);
   await must(exec, 'usermod', ['--append', '--groups', 'mesh-proxy', 'mesh-agent']);
   await mkdir(TREE);
+  await makeCompileCache();
   await createNetwork(exec, plan);
   await writeNameServers(plan);
   startUpstreamDns(plan);
   say(`${planned.length} network namespaces, ${users.length} users`);
   await bringUpMesh(deps, plan);
   await saveState({ plan, users, namespaces: planned, complete: true });
+}
+
+/** Folders in the work tree where Node keeps what it compiled; mesh-agent's is its own, whatever its uid was the last time. */
+async function makeCompileCache(): Promise<void> {
+  const { uid, gid } = await idsOf('mesh-agent');
+  await mkdir(join(ROOT, COMPILE_CACHE.root), { recursive: true });
+  const folder = join(ROOT, COMPILE_CACHE.agent);
+  await mkdir(folder, { recursive: true });
+  for (const name of await readdir(folder, { recursive: true })) await lchown(join(folder, name), uid, gid);
+  await lchown(folder, uid, gid);
 }
 
 /** Throws LAB_SUBNET_TAKEN or LAB_NAMESPACE_TAKEN when the machine uses what the lab would make: it would not be the lab's to remove. */
