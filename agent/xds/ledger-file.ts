@@ -15,6 +15,7 @@ interface FileForm {
     readonly bytes: string;
     readonly origins: readonly string[];
     readonly edsName?: string;
+    readonly needsClusters?: true;
   }[];
 }
 
@@ -40,13 +41,14 @@ export function saveLedger(path: string, state: LedgerState): void {
   const form: FileForm = {
     version: 1,
     everSent: state.everSent,
-    lastGood: state.lastGood.map(({ type, name, version, bytes, origins, edsName }) => ({
+    lastGood: state.lastGood.map(({ type, name, version, bytes, origins, edsName, needsClusters }) => ({
       type: type as ServedType,
       name,
       version,
       bytes: Buffer.from(bytes).toString('base64'),
       origins,
       ...(edsName === undefined ? {} : { edsName }),
+      ...(needsClusters === true ? { needsClusters } : {}),
     })),
   };
   writeFileSync(`${path}.new`, JSON.stringify(form), { mode: 0o640 });
@@ -58,13 +60,14 @@ function fromFile(form: FileForm): LedgerState {
   return {
     everSent: { cluster: names(form.everSent.cluster), listener: names(form.everSent.listener) },
     lastGood: form.lastGood.map(
-      ({ type, name, version, bytes, origins, edsName }): Entry => ({
+      ({ type, name, version, bytes, origins, edsName, needsClusters }): Entry => ({
         type: SERVED_TYPES.find((served) => served === type) ?? raise(`type ${type}`),
         name: String(name),
         version: String(version),
         bytes: Buffer.from(bytes, 'base64'),
         origins: origins.map((key) => key as ObjectKey),
         edsName,
+        ...(needsClusters === true ? { needsClusters } : {}),
       }),
     ),
   };

@@ -11,13 +11,15 @@ export interface Refusal {
   /** Envoy's own words, at most 2 KiB. */
   readonly message: string;
   readonly generation: number;
+  /** How often it was refused. */
+  readonly times: number;
 }
 
 /** What outlives a stream and, but for `refused`, the agent: written to disk before a name is first sent. */
 export interface LedgerState {
   /** Names ever sent whose removal Envoy did not acknowledge. After a NACK Envoy has resources it does not list (DESIGN 3.11). */
   readonly everSent: Readonly<Record<WildcardType, readonly string[]>>;
-  /** Last good versions of resources that are refused now: a new Envoy is given these. Never secrets. */
+  /** Last good versions of resources whose newest Envoy has not taken, or cannot be encoded: a new Envoy is given these. Never secrets. */
   readonly lastGood: readonly Entry[];
 }
 
@@ -28,9 +30,17 @@ export interface Ledger {
   removed(type: WildcardType, name: string): void;
   everSent(type: WildcardType): ReadonlySet<string>;
   accepted(entry: Entry): void;
-  refused(entry: Entry, message: string, generation: number): void;
+  /** `now`: monotonic ms. The same version is refused again no sooner than RETRY_MS later, doubling up to MAX_RETRY_MS. */
+  refused(entry: Entry, message: string, generation: number, now: number): void;
+  /** False again while it is tried anew: Envoy also refuses for reasons that pass (a port that was taken). */
   isRefused(entry: Entry): boolean;
   lastGood(type: ResourceType, name: string): Entry | undefined;
+  /** A last good version was refused as well: it is good no more. */
+  notGood(entry: Entry): void;
+  /** When the next refused resource is due to be tried again, monotonic ms; undefined when nothing is refused. */
+  retryAt(): number | undefined;
+  /** The types of what is due; it counts as being tried from now on. */
+  retry(now: number): ReadonlySet<ResourceType>;
   refusals(): readonly Refusal[];
   /** Forgets what the snapshot no longer wants. */
   prune(snapshot: Snapshot): void;
@@ -39,6 +49,14 @@ export interface Ledger {
 }
 
 const MAX_MESSAGE = 2048;
+/** After the first refusal; long after the quarantine of objects (decision 0006) had its turn. */
+export const RETRY_MS = 2000;
+export const MAX_RETRY_MS = 60_000;
+
+interface Kept extends Refusal {
+  retryAt: number;
+  trying: boolean;
+}
 
 export function createLedger(state?: LedgerState): Ledger {
   const ever: Record<WildcardType, Set<string>> = {
@@ -46,8 +64,23 @@ export function createLedger(state?: LedgerState): Ledger {
     listener: new Set(state?.everSent.listener),
   };
   const good = new Map<string, Entry>((state?.lastGood ?? []).map((entry) => [key(entry.type, entry.name), entry]));
-  const refusals = new Map<string, Refusal>();
+  const refusals = new Map<string, Kept>();
+  /** Whose last good version has to be on disk: something newer is wanted that Envoy has not taken. */
+  const keep = new Set(good.keys());
+  /** What the snapshot has in a form that cannot be encoded. */
+  let broken: ReadonlySet<string> = new Set();
   let changed = false;
+  const refusalOf = (entry: Entry): Kept | undefined => {
+    const refusal = refusals.get(key(entry.type, entry.name));
+    return refusal?.entry.version === entry.version ? refusal : undefined;
+  };
+  const put = (k: string) => {
+    if (!keep.has(k)) changed = true;
+    keep.add(k);
+  };
+  const drop = (k: string) => {
+    if (keep.delete(k)) changed = true;
+  };
 
   return {
     sending(type, names) {
@@ -62,33 +95,67 @@ export function createLedger(state?: LedgerState): Ledger {
     },
     everSent: (type) => ever[type],
     accepted(entry) {
-      good.set(key(entry.type, entry.name), entry);
-      if (refusals.get(key(entry.type, entry.name))?.entry.version === entry.version)
-        refusals.delete(key(entry.type, entry.name));
+      const k = key(entry.type, entry.name);
+      const before = good.get(k);
+      good.set(k, entry);
+      // A secret's refusal ends with the next one that is taken; other types' with the next snapshot (prune).
+      const rotated = entry.type === 'secret' && before?.version !== entry.version;
+      if (rotated || refusalOf(entry) !== undefined) refusals.delete(k);
+      if (!refusals.has(k) && !broken.has(k)) drop(k);
     },
-    refused(entry, message, generation) {
-      refusals.set(key(entry.type, entry.name), { entry, message: message.slice(0, MAX_MESSAGE), generation });
-      changed = true;
+    refused(entry, message, generation, now) {
+      const k = key(entry.type, entry.name);
+      if (good.get(k)?.version === entry.version && good.delete(k)) changed = true;
+      const times = (refusalOf(entry)?.times ?? 0) + 1;
+      const retryAt = now + Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** (times - 1));
+      const words = message.slice(0, MAX_MESSAGE);
+      refusals.set(k, { entry, message: words, generation, times, retryAt, trying: false });
+      put(k);
     },
-    isRefused: (entry) => refusals.get(key(entry.type, entry.name))?.entry.version === entry.version,
+    isRefused: (entry) => refusalOf(entry)?.trying === false,
     lastGood: (type, name) => good.get(key(type, name)),
+    notGood(entry) {
+      const k = key(entry.type, entry.name);
+      if (good.get(k)?.version === entry.version && good.delete(k)) changed = true;
+    },
+    retryAt() {
+      const times = [...refusals.values()].map((refusal) => refusal.retryAt);
+      return times.length === 0 ? undefined : Math.min(...times);
+    },
+    retry(now) {
+      const due = [...refusals.values()].filter((refusal) => refusal.retryAt <= now);
+      for (const refusal of due) {
+        refusal.trying = true;
+        refusal.retryAt = now + MAX_RETRY_MS;
+      }
+      return new Set(due.map((refusal) => refusal.entry.type));
+    },
     refusals: () => [...refusals.values()],
     prune(snapshot) {
-      const wanted = new Set<string>();
+      broken = new Set(snapshot.unencodable.map(({ type, name }) => key(type, name)));
+      for (const k of broken) put(k);
+      const wanted = new Set(broken);
       for (const type of SERVED_TYPES) for (const name of snapshot.entries[type].keys()) wanted.add(key(type, name));
-      for (const { type, name } of snapshot.unencodable) wanted.add(key(type, name));
-      for (const [k, entry] of good) if (entry.type !== 'secret' && !wanted.has(k)) good.delete(k);
-      for (const [k, { entry }] of refusals) {
-        if (entry.type === 'secret') continue;
-        if (snapshot.entries[entry.type].get(entry.name)?.version === entry.version) continue;
-        refusals.delete(k);
-        changed = true;
+      for (const [k, entry] of good)
+        if (entry.type !== 'secret' && !wanted.has(k)) {
+          good.delete(k);
+          drop(k);
+        }
+      for (const [k, refusal] of refusals) {
+        const { type, name, version } = refusal.entry;
+        if (type === 'secret') continue;
+        const now = snapshot.entries[type].get(name);
+        if (now?.version !== version) refusals.delete(k);
+        else refusals.set(k, { ...refusal, entry: now }); // its origins may be others
       }
     },
     takeChanged() {
       if (!changed) return undefined;
       changed = false;
-      const kept = [...refusals.keys()].map((k) => good.get(k)).filter((entry) => entry !== undefined);
+      const kept = [...keep]
+        .sort()
+        .map((k) => good.get(k))
+        .filter((entry) => entry !== undefined);
       return {
         everSent: { cluster: [...ever.cluster].sort(), listener: [...ever.listener].sort() },
         lastGood: kept.filter((entry) => entry.type !== 'secret'),

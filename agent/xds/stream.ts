@@ -4,11 +4,11 @@
 // Source: Envoy's xDS protocol, "Incremental xDS".
 import type { ResourceType } from '../translate/resource-set.ts';
 import type { Ledger, WildcardType } from './ledger.ts';
-import type { Entry, ServedType, Snapshot } from './snapshot-cache.ts';
+import type { Entry, Snapshot } from './snapshot-cache.ts';
 import { createTypeState, type InFlight, type TypeState } from './type-state.ts';
 import { type DeltaRequest, type DeltaResponse, typeOfUrl } from './wire.ts';
 
-/** Routes and listeners wait this long for Envoy to acknowledge (that is, to have warmed) the clusters they may refer to; no longer. */
+/** What refers to clusters waits this long for Envoy to acknowledge (that is, to have warmed) them; no longer. */
 export const GATE_MS = 1000;
 /** Ordinary pushes of one type under way at most; what changes meanwhile is sent as one when one of them was answered. */
 export const MAX_IN_FLIGHT = 8;
@@ -51,8 +51,10 @@ export function createStream(deps: StreamDeps): Stream {
     ResourceType,
     TypeState
   >;
+  /** EDS names of clusters that were sent before Envoy asked for endpoints on this stream. */
+  const owedAtStart = new Set<string>();
   let nonces = 0;
-  let gated = false;
+  let opensAt: number | undefined;
   let seen: Snapshot | undefined;
 
   const respond = (state: TypeState, entries: readonly Entry[], removed: readonly string[], now: number) => {
@@ -76,10 +78,16 @@ export function createStream(deps: StreamDeps): Stream {
     deps.send({ type: state.type, nonce, entries, removed });
   };
 
-  /** A cluster that Envoy is given again warms until its endpoints come again, and Envoy does not ask for a name it is subscribed to. */
+  /**
+   * A cluster that Envoy is given again warms until its endpoints come again, and Envoy does not ask for a name it is subscribed to. A new
+   * stream's first request for clusters comes before that for endpoints, whose versions would otherwise say that nothing is to be sent.
+   */
   const oweEndpointsOf = (clusters: readonly Entry[]) => {
-    for (const { edsName } of clusters)
-      if (edsName !== undefined && types.endpoint.subscribed.has(edsName)) types.endpoint.owed.add(edsName);
+    for (const { edsName } of clusters) {
+      if (edsName === undefined) continue;
+      if (!types.endpoint.started) owedAtStart.add(edsName);
+      else if (types.endpoint.subscribed.has(edsName)) types.endpoint.owed.add(edsName);
+    }
   };
 
   const respondInChunks = (state: TypeState, entries: readonly Entry[], now: number) => {
@@ -97,9 +105,12 @@ export function createStream(deps: StreamDeps): Stream {
     if (chunk.length > 0 || state.owedAny) respond(state, chunk, [], now);
   };
 
+  const wantedOf = (type: ResourceType, name: string): Entry | undefined =>
+    type === 'secret' ? deps.secret(name) : seen?.entries[type].get(name);
+
   /** What Envoy is to have under a name: an entry; `keep` when what is wanted was refused and nothing good is known; undefined: not wanted. */
   const target = (type: ResourceType, name: string): Entry | 'keep' | undefined => {
-    const wanted = type === 'secret' ? deps.secret(name) : seen?.entries[type].get(name);
+    const wanted = wantedOf(type, name);
     if (wanted === undefined) {
       const broken = type !== 'secret' && seen?.unencodable.some((u) => u.type === type && u.name === name);
       return broken ? (ledger.lastGood(type, name) ?? 'keep') : undefined;
@@ -107,10 +118,11 @@ export function createStream(deps: StreamDeps): Stream {
     return ledger.isRefused(wanted) ? (ledger.lastGood(type, name) ?? 'keep') : wanted;
   };
 
-  const pushNamed = (type: Exclude<ResourceType, WildcardType>, now: number, owedOnly = false) => {
+  /** `only` owed: answers what Envoy asked for; `free`: also what changed and needs no cluster. */
+  const pushNamed = (type: Exclude<ResourceType, WildcardType>, now: number, only?: 'owed' | 'free') => {
     const state = types[type];
     if (!state.started) return;
-    const full = state.stale && !owedOnly && ordinaryInFlight(state) < MAX_IN_FLIGHT;
+    const full = state.stale && only !== 'owed' && state.inFlight.size < MAX_IN_FLIGHT;
     if (!full && state.owed.size === 0) return;
     if (full) state.stale = false;
     const entries: Entry[] = [];
@@ -121,7 +133,9 @@ export function createStream(deps: StreamDeps): Stream {
       const entry = wanted === undefined || wanted === 'keep' ? substitute(state, name, owed) : wanted;
       if (entry === 'none') state.owed.delete(name);
       else if (entry === 'gone') removed.push(name);
-      else if (owed || state.latest.get(name) !== entry.version) entries.push(entry);
+      else if (!owed && state.latest.get(name) === entry.version) continue;
+      else if (!owed && only === 'free' && entry.needsClusters === true) state.stale = true;
+      else entries.push(entry);
     }
     if (entries.length > 0) respondInChunks(state, entries, now);
     if (removed.length > 0) respond(state, [], removed, now);
@@ -140,7 +154,7 @@ export function createStream(deps: StreamDeps): Stream {
   const pushWildcard = (type: WildcardType, now: number) => {
     const state = types[type];
     if (!state.started || seen === undefined) return;
-    if (!(state.stale && ordinaryInFlight(state) < MAX_IN_FLIGHT) && !state.owedAny) return;
+    if (!(state.stale && state.inFlight.size < MAX_IN_FLIGHT) && !state.owedAny) return;
     state.stale = false;
     state.removalsDue = true;
     const entries: Entry[] = [];
@@ -158,37 +172,59 @@ export function createStream(deps: StreamDeps): Stream {
     const wanted = wantedNames(type, seen);
     const removing = new Set([...state.inFlight.values()].flatMap((response) => response.removed));
     const removed = [...new Set([...state.latest.keys(), ...ledger.everSent(type)])].filter(
-      (name) => !wanted.has(name) && !removing.has(name),
+      (name) => !wanted.has(name) && (state.latest.has(name) || !removing.has(name)),
     );
     if (removed.length > 0) respond(state, [], removed.sort(), now);
   };
 
-  /** Everything that may be sent now. Policy and secrets wait for nothing; listeners and routes for clusters; removed clusters for both. */
+  /** Marks what has to be looked through since the snapshot before. */
+  const look = (snapshot: Snapshot) => {
+    const before = seen;
+    seen = snapshot;
+    if (before === snapshot) return;
+    const broken = snapshot.unencodable.length > 0 || (before?.unencodable.length ?? 0) > 0;
+    for (const type of ALL_TYPES) {
+      if (type === 'secret') continue;
+      if (broken || before?.entries[type] !== snapshot.entries[type]) types[type].stale = true;
+    }
+    if (before?.edsNames !== snapshot.edsNames) types.endpoint.stale = true;
+  };
+
+  /**
+   * Everything that may be sent now. Policy and secrets wait for nothing; listeners, routes and TCP proxies for clusters; removed clusters
+   * for all of these. What Envoy asks for is answered at once: a listener that warms on a new route table is not kept waiting.
+   */
   const advance = (now: number) => {
     const snapshot = deps.snapshot();
     if (snapshot === undefined) return;
-    seen = snapshot;
-    pushNamed('extension', now);
+    look(snapshot);
+    pushNamed('extension', now, 'free');
     pushNamed('secret', now);
     pushWildcard('cluster', now);
     pushNamed('endpoint', now);
-    gated = !isOpen(types.cluster, now);
-    pushNamed('route', now, gated); // a listener that warms on a new route table is not kept waiting
-    if (gated) return;
+    pushNamed('route', now, 'owed');
+    opensAt = gate([types.cluster], now);
+    if (opensAt !== undefined) return;
     pushWildcard('listener', now);
     pushRemovals('listener', now);
     pushNamed('route', now);
-    gated = types.cluster.removalsDue && !(isOpen(types.listener, now) && isOpen(types.route, now));
-    if (!gated) pushRemovals('cluster', now);
+    pushNamed('extension', now);
+    if (types.cluster.removalsDue) opensAt = gate([types.listener, types.route, types.extension], now);
+    if (opensAt === undefined) pushRemovals('cluster', now);
   };
 
   const nack = (state: TypeState, response: InFlight, message: string, now: number) => {
+    const [only] = response.entries;
+    if (only === undefined) return; // refused removals: nothing better could be sent
     for (const entry of response.entries) state.forgetSent(entry);
     state.stale = true;
-    const [only] = response.entries;
-    if (response.entries.length === 1 && only !== undefined) {
-      // An empty stand-in is never refused in practice; were it, nothing better could be sent.
-      if (target(state.type, only.name) === only) ledger.refused(only, message, seen?.generation ?? 0);
+    if (response.entries.length === 1) {
+      // A stand-in for what does not exist, or a version that was replaced meanwhile, is neither.
+      const wanted = wantedOf(state.type, only.name);
+      if (wanted?.version !== only.version) return ledger.notGood(only);
+      ledger.refused(wanted, message, seen?.generation ?? 0, now);
+      // Its cluster may have been sent again just before, and would go on without any endpoint.
+      if (state.type === 'endpoint' && state.subscribed.has(only.name)) state.owed.add(only.name);
       return;
     }
     for (const group of groupsOf(response.entries)) {
@@ -221,41 +257,31 @@ export function createStream(deps: StreamDeps): Stream {
     }
   };
 
-  const looked = (now: number) => {
-    const before = seen;
-    const snapshot = deps.snapshot();
-    if (snapshot === undefined) return;
-    for (const type of ALL_TYPES) {
-      if (type === 'secret') continue;
-      if (before?.entries[type as ServedType] !== snapshot.entries[type as ServedType]) types[type].stale = true;
-    }
-    if (before?.edsNames !== snapshot.edsNames) types.endpoint.stale = true;
-    if (before?.unencodable.length !== 0 || snapshot.unencodable.length !== 0)
-      for (const type of ALL_TYPES) types[type].stale = true;
-    advance(now);
-  };
-
   return {
     onRequest(request, now) {
       const type = typeOfUrl(request.typeUrl);
       if (type === undefined) return;
       const state = types[type];
       state.subscribe(request);
+      if (type === 'endpoint' && owedAtStart.size > 0) {
+        for (const name of owedAtStart) if (state.subscribed.has(name)) state.owed.add(name);
+        owedAtStart.clear();
+      }
       if (request.nonce !== '') answer(state, request, now);
       advance(now);
     },
-    onSnapshot: looked,
+    onSnapshot: advance,
     onSecrets(now) {
       types.secret.stale = true;
       advance(now);
     },
-    onTimer: advance,
+    onTimer(now) {
+      for (const type of ledger.retry(now)) types[type].stale = true;
+      advance(now);
+    },
     wakeAt() {
-      if (!gated) return undefined;
-      const sent = [types.cluster, types.listener, types.route].flatMap((state) =>
-        [...state.inFlight.values()].map((response) => response.sentAt),
-      );
-      return sent.length === 0 ? undefined : Math.min(...sent) + GATE_MS;
+      const retryAt = ledger.retryAt();
+      return opensAt === undefined || retryAt === undefined ? (opensAt ?? retryAt) : Math.min(opensAt, retryAt);
     },
     settled: () =>
       seen !== undefined &&
@@ -273,14 +299,11 @@ function wantedNames(type: WildcardType, snapshot: Snapshot): ReadonlySet<string
   return new Set([...snapshot.entries[type].keys(), ...broken]);
 }
 
-function ordinaryInFlight(state: TypeState): number {
-  return state.inFlight.size;
-}
-
-/** Nothing of this type is under way, or only what has had its time. */
-function isOpen(state: TypeState, now: number): boolean {
-  for (const response of state.inFlight.values()) if (now - response.sentAt < GATE_MS) return false;
-  return true;
+/** undefined when nothing of these types is under way, or only what has had its time; else when it will have. */
+function gate(states: readonly TypeState[], now: number): number | undefined {
+  const sent = states.flatMap((state) => [...state.inFlight.values()].map((response) => response.sentAt));
+  const opensAt = Math.max(-1, ...sent) + GATE_MS;
+  return sent.length > 0 && now < opensAt ? opensAt : undefined;
 }
 
 function groupsOf(entries: readonly Entry[]): Entry[][] {
