@@ -1,5 +1,6 @@
 /** Parts 8 to 10: guards, a dead host, dead controllers, crashes. */
 import { healthyEndpoints } from '../envoy-endpoints.ts';
+import { restartAgents, untilReady } from './agents.ts';
 import { requireTlsOnly, startCapture } from './capture.ts';
 import { firstFailures, loadOn, outageMs } from './load-on.ts';
 import { check, must } from './run.ts';
@@ -95,9 +96,9 @@ async function noController(world: World, note: (line: string) => void): Promise
   must(await world.lab('kill', 'b', 'all'), 'kill b all');
   must(await world.lab('start', 'b', 'all'), 'start b all');
   const begun = performance.now();
+  await untilReady(world, ['b']);
   await world.until(async () => (await served()) === 'reviews-v1', 'the rebooted b serves', 20_000);
   note(`b, rebooted with no controller alive, serves after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
-  await world.until(async () => (await world.agentStatus('b').catch(() => undefined))?.ready, 'b is ready', 15_000);
   await tamperedConfig(world, note);
   must(await world.lab('start', 'controller'), 'start controller');
   await world.until(() => world.meshStatus().catch(() => undefined), 'the controller is back', 15_000);
@@ -111,18 +112,7 @@ async function agentCrash(world: World, note: (line: string) => void): Promise<v
     loadOn(world, 'http://reviews:9080/', 200),
     loadOn(world, 'dns:outside.test', 20),
   ]);
-  for (const host of ['a', 'b']) {
-    const { startedAt } = await world.agentStatus(host);
-    must(await world.lab('kill', host, 'agent'), `kill ${host} agent`);
-    await world.until(
-      async () => {
-        const status = await world.agentStatus(host).catch(() => undefined);
-        return status?.ready === true && status.startedAt !== startedAt;
-      },
-      `the agent of ${host} is back`,
-      15_000,
-    );
-  }
+  await restartAgents(world, ['a', 'b']);
   await new Promise((resolve) => setTimeout(resolve, 500)); // what the new agents do at once falls under load too
   const [sent, asked] = await Promise.all([requests.stop(), names.stop()]);
   check(sent.failures === 0, firstFailures(sent));
