@@ -2,8 +2,6 @@
  * Envoy's bootstrap, pure. In: who this host is, paths, ports. Out: the bootstrap as proto3 JSON: xDS over the agent's unix socket, admin on
  * another one, metrics and readiness on the ports Istio has them on. Must never: hold a secret, listen beyond what agent.yaml says.
  */
-import type { Json } from '../translate/resource-set.ts';
-
 export interface BootstrapInput {
   readonly host: string;
   readonly trustDomain: string;
@@ -22,7 +20,8 @@ const ADMIN_CLUSTER = 'admin';
 /** Connections that Envoy holds at most: an overload of one service must not eat every descriptor of the host. */
 const MAX_DOWNSTREAM_CONNECTIONS = 50_000;
 
-type JsonObject = { readonly [key: string]: Json | undefined };
+/** proto3 JSON, the proto's own names. */
+type JsonObject = { readonly [key: string]: unknown };
 
 /** The bootstrap of a host's Envoy. Source: envoy.config.bootstrap.v3.Bootstrap. */
 export function bootstrap(input: BootstrapInput): JsonObject {
