@@ -49,6 +49,12 @@ export function parseControllerConfig(text: string, file: string): ControllerCon
   });
 }
 
+/** Keys that differ between two configs and that a running controller cannot take up: all but logLevel. */
+export function restartKeys(before: ControllerConfig, after: ControllerConfig): readonly string[] {
+  const keys = Object.keys(before) as (keyof ControllerConfig)[];
+  return keys.filter((key) => key !== 'logLevel' && JSON.stringify(before[key]) !== JSON.stringify(after[key]));
+}
+
 function addressesOf(r: ConfigReader, key: string): string[] {
   const list = r.strings(key, { max: 8, expected: 'an IP address' });
   for (const item of list) if (isIP(item) === 0) r.fault(key, `expected an IP address, found ${JSON.stringify(item)}`);

@@ -2,21 +2,21 @@
  * mesh-controller, put together: the only file that knows every room. In: controller.yaml and STATE_DIR. Out: REST for operators, signed
  * config, enrolment and SVIDs for hosts. Must never: be needed for traffic to go on, or acknowledge what the store does not hold.
  */
-import type { MeshStatus } from '../api/http/operator-api.ts';
-import { OPERATOR_API } from '../api/http/operator-api.ts';
 import type { MeshObject } from '../api/resources/object.ts';
 import type { ReplicaAnchor } from '../api/signed-config/desired-config.ts';
-import { VERSION } from '../api/version.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { type Part, startParts } from '../runtime/lifecycle.ts';
 import type { Logger } from '../runtime/log.ts';
-import { type Authority, loadAuthority } from './ca/authority.ts';
+import { loadAuthority } from './ca/authority.ts';
 import type { ControllerConfig } from './config.ts';
-import { createHostDirectory, createReports, createTokenIssuer } from './hosts.ts';
+import { createHostDirectory, createTokenIssuer } from './hosts.ts';
+import { meshStatus } from './mesh-status.ts';
 import { registerConfigRoutes } from './publish/config-routes.ts';
 import { registerIdentityRoutes } from './publish/identity-routes.ts';
-import { createPublishServer } from './publish/server.ts';
-import { createRest } from './rest/server.ts';
+import { createPublishServer, type PublishServer } from './publish/server.ts';
+import { createReports, parseHostStatus } from './reports.ts';
+import { createRest, type Rest } from './rest/server.ts';
+import { createRenewal, issueServerTls, type ServerTls } from './server-certificate.ts';
 import { loadSigningKeys, rootKeysOnController } from './signing/init.ts';
 import { createSigner, putAnchor, type Signer } from './signing/signer.ts';
 import { ANCHOR_ROWS } from './signing/snapshot.ts';
@@ -34,101 +34,38 @@ export interface ControllerDeps {
 
 export interface Controller {
   readonly ports: { readonly rest: number; readonly agents: number };
-  readonly generation: number;
+  /** One line for systemctl status. */
+  statusLine(): string;
   stop(): Promise<void>;
 }
 
-/** Certificates live 90 days; a new one is made when this much is left of that. Looked at daily. */
-const SERVER_RENEW_AFTER_MS = 30 * 86_400_000;
-const DAY_MS = 86_400_000;
-
-/** Starts a replica; resolves when it serves. Throws NOT_INITIALISED, CONFIG_INVALID, STORE_*, CA_STATE_LOST, SIGNING_*. */
+/**
+ * Starts a replica; resolves when it serves. Throws NOT_INITIALISED, CONFIG_INVALID, STATE_*, STORE_*, CA_STATE_LOST, SIGNING_*, AUDIT_BROKEN,
+ * or the system's error for an address that cannot be listened on; then nothing is left running.
+ */
 export async function startController(config: ControllerConfig, deps: ControllerDeps): Promise<Controller> {
-  const { clock, random, log } = deps;
-  const paths = statePaths(config.stateDir);
-  const facts = await loadFacts(paths, config);
-  const authority = await loadAuthority(paths.ca, config.trustDomain, config.replica);
-  const keys = await loadSigningKeys(paths.keys, config.replica);
-  const store = openSqliteStore({ path: paths.store });
-  const startedAt = clock.now();
-  const reports = createReports(clock);
-  const rows = createStoreRows(store);
-  const hosts = createHostDirectory({ store, reports, clock });
-  const anchors = createAnchors(store);
-  const signer = createSigner({
-    store,
-    keys,
-    trustDomain: config.trustDomain,
-    clock,
-    random,
-    log: log.child('signing'),
-  });
-  const tls = () => serverTls(authority, config, clock.now());
-  const tokens = createTokenIssuer({
-    rows,
-    rootSha256: facts.rootSha256,
-    agentUrls: async () => (await anchors.read()).flatMap((anchor) => anchor.agentUrls),
-    clock,
-  });
-  const rest = createRest(
-    {
-      replica: config.replica,
-      trustDomain: config.trustDomain,
-      listen: { host: config.listen, port: config.ports.rest },
-      tls: tls(),
-      clientCa: [authority.rootPem, authority.intermediatePem],
-      auditPath: paths.audit,
-    },
-    {
-      store,
-      clock,
-      log,
-      hosts,
-      tokens,
-      status: async () =>
-        meshStatus({
-          config,
-          store,
-          signer,
-          startedAt,
-          anchors: await anchors.read(),
-          hosts: await hosts.list(),
-          rootKeysHere: (await rootKeysOnController(paths.keys)).length > 0,
-        }),
-      onCommit: () => {}, // the signer watches the store
-    },
-  );
-  const publish = createPublishServer({
-    listen: { host: config.listen, port: config.ports.agents },
-    tls: tls(),
-    log: log.child('publish'),
-    register(server) {
-      registerConfigRoutes(server, { signer, clock });
-      registerIdentityRoutes(server, {
-        rows,
-        authority,
-        trustedIntermediates: () => anchors.known().map((anchor) => anchor.intermediatePem),
-        getObject: async (key) => {
-          const entry = await store.get(key);
-          return entry === undefined ? undefined : (JSON.parse(entry.value) as MeshObject);
-        },
-        onStatus: reports.put,
-        clock,
-        log: log.child('publish'),
-      });
-    },
-  });
+  const { clock, log } = deps;
+  const state = await openState(config);
+  const { store, authority } = state;
+  const tls = () => issueServerTls(authority, config, clock.now());
+  const rooms = createRooms(config, state, deps);
+  const { signer, anchors } = rooms;
+  const rest = createRestOf(config, state, rooms, { ...deps, tls: tls() });
+  const publish = createPublishOf(config, state, rooms, { ...deps, tls: tls() });
   signer.onPublished(() => void anchors.read().catch(() => {}));
   const own: ReplicaAnchor = {
     replica: config.replica,
     intermediatePem: authority.intermediatePem,
     agentUrls: config.addresses.map((address) => urlOf(address, config.ports.agents)),
   };
-  const renewal = createRenewal(clock, () => {
-    const made = tls();
-    rest.setTls(made);
-    publish.setTls(made);
-    log.info('server certificate renewed');
+  const renewal = createRenewal({
+    clock,
+    log,
+    renew() {
+      const made = tls();
+      rest.setTls(made);
+      publish.setTls(made);
+    },
   });
   const parts: Part[] = [
     {
@@ -147,16 +84,111 @@ export async function startController(config: ControllerConfig, deps: Controller
   const stop = await startParts(parts, log);
   return {
     ports: { rest: rest.port(), agents: publish.port() },
-    generation: signer.status().generation,
+    statusLine: () => `serving generation ${signer.status().generation}${problemsOf(signer)}`,
     stop,
   };
 }
 
-function serverTls(authority: Authority, config: ControllerConfig, now: number): { cert: string; key: string } {
-  const ipAddresses = [...new Set([...config.addresses, '127.0.0.1', '::1'])];
-  const dnsNames = [...new Set([...config.dnsNames, 'localhost'])];
-  const { chainPem, keyPem } = authority.issueServer({ ipAddresses, dnsNames }, now);
-  return { cert: chainPem, key: keyPem };
+/** What lies in STATE_DIR. The store is opened last: whatever else is wrong leaves it alone. */
+async function openState(config: ControllerConfig) {
+  const paths = statePaths(config.stateDir);
+  const facts = await loadFacts(paths, config);
+  const authority = await loadAuthority(paths.ca, config.trustDomain, config.replica);
+  const keys = await loadSigningKeys(paths.keys, config.replica);
+  return { paths, facts, authority, keys, store: openSqliteStore({ path: paths.store }) };
+}
+
+type State = Awaited<ReturnType<typeof openState>>;
+
+function createRooms(config: ControllerConfig, { store, keys, facts }: State, { clock, random, log }: ControllerDeps) {
+  const reports = createReports(clock);
+  const rows = createStoreRows(store);
+  const anchors = createAnchors(store);
+  const agentUrls = async () => (await anchors.read()).flatMap((anchor) => anchor.agentUrls);
+  return {
+    startedAt: clock.now(),
+    reports,
+    rows,
+    anchors,
+    hosts: createHostDirectory({ store, reports, clock }),
+    tokens: createTokenIssuer({ rows, rootSha256: facts.rootSha256, agentUrls, clock }),
+    signer: createSigner({
+      store,
+      keys,
+      trustDomain: config.trustDomain,
+      clock,
+      random,
+      log: log.child('signing'),
+    }),
+  };
+}
+
+type Rooms = ReturnType<typeof createRooms>;
+
+function createRestOf(
+  config: ControllerConfig,
+  { store, authority, paths }: State,
+  { signer, anchors, hosts, tokens, startedAt }: Rooms,
+  { clock, log, tls }: ControllerDeps & { readonly tls: ServerTls },
+): Rest {
+  const { replica, trustDomain } = config;
+  const options = {
+    replica,
+    trustDomain,
+    listen: { host: config.listen, port: config.ports.rest },
+    tls,
+    clientCa: [authority.rootPem, authority.intermediatePem],
+    auditPath: paths.audit,
+  };
+  const status = async () =>
+    meshStatus({
+      replica,
+      trustDomain,
+      startedAt,
+      now: clock.now(),
+      revision: await store.revision(),
+      objects: (await store.count('')) - (await store.count(INTERNAL_PREFIX)),
+      signed: signer.latest(),
+      signingProblems: signer.status().problems,
+      anchors: await anchors.read(),
+      hosts: await hosts.list(),
+      rootKeysHere: (await rootKeysOnController(paths.keys)).length > 0,
+    });
+  // The signer watches the store: it needs no word of a commit.
+  return createRest(options, { store, clock, log, hosts, tokens, status, onCommit: () => {} });
+}
+
+function createPublishOf(
+  config: ControllerConfig,
+  { store, authority }: State,
+  { signer, anchors, rows, reports }: Rooms,
+  { clock, log, tls }: ControllerDeps & { readonly tls: ServerTls },
+): PublishServer {
+  return createPublishServer({
+    listen: { host: config.listen, port: config.ports.agents },
+    tls,
+    log: log.child('publish'),
+    register(server) {
+      registerConfigRoutes(server, { signer, clock });
+      registerIdentityRoutes(server, {
+        rows,
+        authority,
+        trustedIntermediates: () => anchors.known().map((anchor) => anchor.intermediatePem),
+        getObject: async (key) => {
+          const entry = await store.get(key);
+          return entry === undefined ? undefined : (JSON.parse(entry.value) as MeshObject);
+        },
+        onStatus: (status) => reports.put(parseHostStatus(status)),
+        clock,
+        log: log.child('publish'),
+      });
+    },
+  });
+}
+
+function problemsOf(signer: Signer): string {
+  const [first, ...more] = signer.status().problems;
+  return first === undefined ? '' : `; ${first}${more.length === 0 ? '' : ` (and ${more.length} more)`}`;
 }
 
 function urlOf(address: string, port: number): string {
@@ -173,77 +205,5 @@ function createAnchors(store: Store) {
       known = entries.map((entry) => JSON.parse(entry.value) as ReplicaAnchor);
       return known;
     },
-  };
-}
-
-function createRenewal(clock: Clock, renew: () => void): Part {
-  let cancel = () => {};
-  let madeAt = 0;
-  const look = () => {
-    if (clock.now() - madeAt >= SERVER_RENEW_AFTER_MS) {
-      renew();
-      madeAt = clock.now();
-    }
-    cancel = clock.after(DAY_MS, look);
-  };
-  return {
-    name: 'server-certificate',
-    async start() {
-      madeAt = clock.now();
-      cancel = clock.after(DAY_MS, look);
-    },
-    async stop() {
-      cancel();
-    },
-  };
-}
-
-async function meshStatus(from: {
-  config: ControllerConfig;
-  store: Store;
-  signer: Signer;
-  startedAt: number;
-  anchors: readonly ReplicaAnchor[];
-  hosts: Awaited<ReturnType<ReturnType<typeof createHostDirectory>['list']>>;
-  rootKeysHere: boolean;
-}): Promise<MeshStatus> {
-  const { config, store, signer, hosts } = from;
-  const { generation, problems } = signer.status();
-  const { entries, revision } = await store.list('');
-  const members = hosts.filter((host) => !host.spec.revoked);
-  const state = signer.latest();
-  const root = state?.root.metadata.signed.roles.root;
-  const expires = state?.timestamp?.metadata.signed.expires;
-  return {
-    apiVersion: OPERATOR_API.groupVersion,
-    kind: 'MeshStatus',
-    version: VERSION,
-    trustDomain: config.trustDomain,
-    revision,
-    generation,
-    controllers: from.anchors.map(({ replica, agentUrls }) => {
-      const self = replica === config.replica;
-      return {
-        name: replica,
-        url: agentUrls[0] ?? '',
-        self,
-        reachable: self,
-        ...(self ? { startedAt: new Date(from.startedAt).toISOString() } : {}),
-      };
-    }),
-    hosts: {
-      total: members.length,
-      reporting: members.filter((host) => host.status !== undefined).length,
-      current: members.filter((host) => host.status?.ackedGeneration === generation).length,
-      revoked: hosts.length - members.length,
-    },
-    objects: entries.filter((entry) => !entry.key.startsWith(INTERNAL_PREFIX)).length,
-    rootKeys: {
-      total: root?.keyIDs.length ?? 0,
-      threshold: root?.threshold ?? 0,
-      keptOnController: from.rootKeysHere,
-    },
-    ...(expires === undefined ? {} : { timestampExpires: expires }),
-    problems: [...problems],
   };
 }

@@ -3,36 +3,23 @@
  * Must never: keep a join secret, or list what a host that is no member reports.
  */
 import { MeshError } from '../api/errors.ts';
-import type { HostStatus } from '../api/http/agent-api.ts';
-import { formatJoinString } from '../api/http/join-string.ts';
+import { parseEndpoint } from '../api/gossip/address.ts';
+import { formatJoinString, MAX_JOIN_STRING } from '../api/http/join-string.ts';
 import { type Host, type JoinToken, OPERATOR_API } from '../api/http/operator-api.ts';
 import type { Clock } from '../runtime/clock.ts';
+import { LIFETIMES_MS } from './ca/authority.ts';
 import { createToken, type Rows } from './ca/join-token.ts';
+import type { Reports } from './reports.ts';
 import type { HostDirectory, TokenIssuer } from './rest/operator.ts';
 import { HOST_PREFIX, type HostRow, hostKeyOf, TOKEN_PREFIX, type TokenRow } from './store/internal-rows.ts';
 import type { Store, Write } from './store/store.ts';
 
-/** What hosts reported last, in memory: a controller that starts knows nothing and hears it within seconds. */
-export interface Reports {
-  put(status: HostStatus): void;
-  get(host: string): { readonly status: HostStatus; readonly at: number } | undefined;
-}
-
-export function createReports(clock: Clock): Reports {
-  const reports = new Map<string, { status: HostStatus; at: number }>();
-  return {
-    put: (status) => void reports.set(status.host, { status, at: clock.now() }),
-    get: (host) => reports.get(host),
-  };
-}
-
-type Directory = HostDirectory & { rows(): Promise<readonly HostRow[]> };
-
+/** Grants out of the store joined with what hosts report. Revoking marks the grant, and signed config carries it at once. */
 export function createHostDirectory(deps: {
   readonly store: Store;
   readonly reports: Reports;
   readonly clock: Clock;
-}): Directory {
+}): HostDirectory {
   const { store, reports, clock } = deps;
   const rows = async (): Promise<HostRow[]> => {
     const { entries } = await store.list(HOST_PREFIX);
@@ -49,7 +36,6 @@ export function createHostDirectory(deps: {
       .map(({ key, revision }) => ({ key, value: null, ifRevision: revision }));
   };
   return {
-    rows,
     async list() {
       return (await rows()).map((row) => hostObject(row, reports));
     },
@@ -62,7 +48,9 @@ export function createHostDirectory(deps: {
         const revoked: HostRow = { ...row, revokedAt: new Date(clock.now()).toISOString() };
         const write = { key: entry.key, value: JSON.stringify(revoked), ifRevision: entry.revision };
         const result = await store.commit([write, ...(await unspent(name))]);
-        if (result.ok) return hostObject(revoked, reports);
+        if (!result.ok) continue;
+        reports.forget(name); // what it said last would look like news
+        return hostObject(revoked, reports);
       }
       throw new MeshError('STORE_CONTENTION', `host ${name} is being changed by others; try again`);
     },
@@ -86,6 +74,7 @@ function hostObject(row: HostRow, reports: Reports): Host {
   };
 }
 
+/** Makes join strings. `create` throws TOKEN_INVALID with the field at fault, before anything is stored. */
 export function createTokenIssuer(deps: {
   readonly rows: Rows;
   readonly rootSha256: string;
@@ -95,26 +84,47 @@ export function createTokenIssuer(deps: {
 }): TokenIssuer {
   return {
     async create(spec: JoinToken['spec']) {
-      if (spec.gateway === true)
-        throw new MeshError('TOKEN_INVALID', 'spec.gateway: this version has no gateways', {
-          details: { field: 'spec.gateway' },
-        });
-      const { host, workloadGroups, ttlSeconds } = spec;
+      const { host, workloadGroups, ttlSeconds, peers = [] } = spec;
+      if (spec.gateway === true) throw invalid('gateway', 'this version has no gateways');
+      if (peers.length > MAX_PEERS) throw invalid('peers', `at most ${MAX_PEERS}`);
+      for (const peer of peers)
+        if (parseEndpoint(peer) === undefined)
+          throw invalid('peers', `expected IP:PORT, found ${JSON.stringify(peer)}`);
+      await refuseRevoked(deps, host);
+      const controllers = (await deps.agentUrls()).slice(0, MAX_CONTROLLERS);
+      const groups = [...new Set(workloadGroups)].sort();
+      const join = { controllers, rootSha256: deps.rootSha256, host, workloadGroups: groups, peers };
+      const sized = formatJoinString({ ...join, token: '0'.repeat(16), secret: '0'.repeat(32) });
+      if (sized.length > MAX_JOIN_STRING)
+        throw invalid('workloadGroups', `too many or too long for one join string (${MAX_JOIN_STRING} characters)`);
       const made = await createToken(
         deps.rows,
         { host, workloadGroups, ...(ttlSeconds === undefined ? {} : { ttlSeconds }) },
         deps.clock.now(),
       );
-      const joinString = formatJoinString({
-        controllers: (await deps.agentUrls()).slice(0, 9),
-        rootSha256: deps.rootSha256,
-        token: made.id,
-        secret: made.secret,
-        host,
-        workloadGroups: [...new Set(workloadGroups)].sort(),
-        peers: spec.peers ?? [],
-      });
+      const joinString = formatJoinString({ ...join, token: made.id, secret: made.secret });
       return { id: made.id, joinString, expires: made.expiresAt };
     },
   };
+}
+
+/** Bounds of a join string (api/http/join-string.ts). */
+const MAX_PEERS = 16;
+const MAX_CONTROLLERS = 9;
+
+/**
+ * A host is revoked by its name, which its SVIDs carry: let back in while those are valid, whoever holds the stolen ones would be back too.
+ */
+async function refuseRevoked({ rows, clock }: { rows: Rows; clock: Clock }, host: string): Promise<void> {
+  const revokedAt = (await rows.get<HostRow>(hostKeyOf(host)))?.row.revokedAt;
+  const until = revokedAt === undefined ? 0 : Date.parse(revokedAt) + LIFETIMES_MS.hostSvid;
+  if (clock.now() < until)
+    throw invalid(
+      'host',
+      `${host} was revoked at ${revokedAt} and what it held is valid until ${new Date(until).toISOString()}: join the machine under another id`,
+    );
+}
+
+function invalid(field: string, message: string): MeshError {
+  return new MeshError('TOKEN_INVALID', `spec.${field}: ${message}`, { details: { field: `spec.${field}` } });
 }

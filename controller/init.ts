@@ -31,14 +31,17 @@ export interface Initialised {
 /** Name of the first principal. */
 export const ADMIN = 'admin';
 
-/** Throws ALREADY_INITIALISED, SIGNING_KEY_INVALID, STATE_DIR for a folder that cannot be used. */
+/**
+ * Makes everything in a folder beside, which one rename then puts in its place: cut short at any moment, it has made nothing or all, and can
+ * be run again. Throws ALREADY_INITIALISED, SIGNING_KEY_INVALID, STATE_DIR for a folder that cannot be used.
+ */
 export async function initMesh({ config, root, clock }: InitInput): Promise<Initialised> {
   const { stateDir, trustDomain, replica } = config;
   const paths = statePaths(stateDir);
   if (await exists(paths.mesh))
     throw new MeshError(
       'ALREADY_INITIALISED',
-      `${paths.mesh} holds a mesh already; nothing was changed. To make another, choose another stateDir`,
+      `${paths.mesh} holds a mesh already; nothing was changed. Start it with \`mesh-controller run\`; to make another mesh, choose another stateDir`,
     );
   await mkdir(stateDir, { recursive: true, mode: 0o700 }).catch((cause) => {
     throw new MeshError('STATE_DIR', `cannot make ${stateDir}: ${(cause as Error).message}`, { cause });

@@ -1,16 +1,17 @@
 #!/usr/bin/env node
 /** mesh-controller: command line and exit codes (0 done, 1 failed, 64 usage, 78 controller.yaml is invalid or there is no mesh here). */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { errorLine, MeshError } from '../api/errors.ts';
+import { errorLine, hasCode, MeshError } from '../api/errors.ts';
 import { VERSION } from '../api/version.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { untilSignal } from '../runtime/lifecycle.ts';
-import { createLogger } from '../runtime/log.ts';
-import { createSystemdNotifier } from '../runtime/systemd.ts';
-import { type ControllerConfig, parseControllerConfig } from './config.ts';
-import { startController } from './controller.ts';
+import { createLogger, type Logger, type LogLevel } from '../runtime/log.ts';
+import { createSystemdNotifier, type SystemdNotifier } from '../runtime/systemd.ts';
+import { type ControllerConfig, parseControllerConfig, restartKeys } from './config.ts';
+import { type Controller, startController } from './controller.ts';
 import { initMesh } from './init.ts';
+import { becomeStateOwner } from './state-owner.ts';
 
 const USAGE = `usage: mesh-controller COMMAND [--config FILE]
 
@@ -23,15 +24,24 @@ const USAGE = `usage: mesh-controller COMMAND [--config FILE]
   --check-config, --version, --help
 `;
 const DEFAULT_CONFIG = '/etc/mesh/controller.yaml';
-const MAX_CONFIG_BYTES = 1 << 20;
+/** One byte more than the parser takes: it says what is wrong. */
+const MAX_CONFIG_BYTES = 256 * 1024 + 1;
+const STATUS_EVERY_MS = 10_000;
 const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
 /** What no restart mends: the unit must not try again and again. */
 const CONFIG_CODES = new Set([
   'CONFIG_INVALID',
+  'CONFIG_TOO_LARGE',
   'NOT_INITIALISED',
+  'STATE_BROKEN',
+  'STATE_UNREADABLE',
   'STORE_MISSING',
+  'STORE_BROKEN',
+  'STORE_VERSION',
   'CA_STATE_LOST',
   'SIGNING_KEY_INVALID',
+  'SIGNING_NOT_INITIALISED',
+  'AUDIT_BROKEN',
 ]);
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -66,7 +76,7 @@ async function main(argv: readonly string[]): Promise<number> {
     if (command === 'run') return await run(readConfig(path), path);
   } catch (error) {
     const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
-    return fail(`mesh-controller: ${errorLine(error)}\n`, code);
+    return fail(`mesh-controller: ${linesOf(error)}\n`, code);
   }
   return fail(USAGE, EXIT.usage);
 }
@@ -87,18 +97,34 @@ function parse(argv: readonly string[]) {
 }
 
 function readConfig(path: string): ControllerConfig {
-  let text: string;
+  return parseControllerConfig(readBounded(path), path);
+}
+
+/** At most MAX_CONFIG_BYTES of a file, also of one that never ends. */
+function readBounded(path: string): string {
+  const buffer = Buffer.alloc(MAX_CONFIG_BYTES);
+  let fd: number | undefined;
   try {
-    text = readFileSync(path, 'utf8');
+    fd = openSync(path, 'r');
+    let length = 0;
+    for (let read = -1; read !== 0 && length < buffer.length; length += read)
+      read = readSync(fd, buffer, length, buffer.length - length, null);
+    return buffer.toString('utf8', 0, length);
   } catch (cause) {
-    throw new MeshError('CONFIG_INVALID', `cannot read it: ${errorLine(cause)}`);
+    throw new MeshError('CONFIG_INVALID', `${path}: cannot read it: ${errorLine(cause)}`);
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
-  if (text.length > MAX_CONFIG_BYTES)
-    throw new MeshError('CONFIG_INVALID', `${path} is larger than ${MAX_CONFIG_BYTES} bytes`);
-  return parseControllerConfig(text, path);
+}
+
+/** Each fault of controller.yaml on its own line; anything else in one. */
+function linesOf(error: unknown): string {
+  return hasCode(error, 'CONFIG_INVALID') ? error.message : errorLine(error);
 }
 
 async function init(config: ControllerConfig, [keys = 1, threshold = 1]: readonly number[]): Promise<number> {
+  becomeStateOwner(config.stateDir);
+  process.umask(0o077);
   const made = await initMesh({ config, root: { keys, threshold }, clock: systemClock });
   return say(`made the mesh ${config.trustDomain}, replica ${config.replica}
   root v1 sha256       ${made.rootSha256}
@@ -113,23 +139,46 @@ async function run(config: ControllerConfig, path: string): Promise<number> {
   const log = createLogger({ program: 'mesh-controller', level: config.logLevel });
   const systemd = createSystemdNotifier(log);
   const signalled = untilSignal();
-  process.on('SIGHUP', () => {
-    try {
-      log.setLevel(readConfig(path).logLevel);
-      log.warn('controller.yaml is valid; all but logLevel is used from the next restart on', { file: path });
-    } catch (error) {
-      log.error('controller.yaml is refused; the running config stays', { error });
-    }
-  });
+  log.info('starting', { version: VERSION, config });
+  process.on('SIGHUP', () => reload(config, path, log));
   const stopWatchdog = systemd.startWatchdog();
   const controller = await startController(config, { clock: systemClock, random: Math.random, log });
-  log.info('ready', { generation: controller.generation, ...controller.ports });
-  await systemd.ready(`serving generation ${controller.generation}`);
+  log.info('ready', { status: controller.statusLine(), ...controller.ports });
+  await systemd.ready(controller.statusLine());
+  const stopStatus = keepStatus(controller, systemd);
   log.info('stopping', { signal: await signalled });
+  stopStatus();
   await systemd.stopping();
   stopWatchdog();
   await controller.stop();
   return EXIT.ok;
+}
+
+/** SIGHUP: what can change in a running controller changes, the rest is named. */
+function reload(running: ControllerConfig, path: string, log: Logger & { setLevel(level: LogLevel): void }): void {
+  let next: ControllerConfig;
+  try {
+    next = readConfig(path);
+  } catch (error) {
+    log.error('controller.yaml is refused; the running config stays', { error });
+    return;
+  }
+  log.setLevel(next.logLevel);
+  const waiting = restartKeys(running, next);
+  if (waiting.length > 0) log.warn('some of controller.yaml is used from the next restart on', { keys: waiting });
+  log.info('controller.yaml was read again', { file: path, log_level: next.logLevel });
+}
+
+/** systemctl status shows the generation, a few seconds old at most. Returns: no more. */
+function keepStatus(controller: Controller, systemd: SystemdNotifier): () => void {
+  let told = controller.statusLine();
+  const timer = setInterval(() => {
+    const line = controller.statusLine();
+    if (line !== told) void systemd.status(line);
+    told = line;
+  }, STATUS_EVERY_MS);
+  timer.unref();
+  return () => clearInterval(timer);
 }
 
 function say(text: string): number {

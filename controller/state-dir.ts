@@ -38,21 +38,12 @@ export interface Facts {
   readonly rootSha256: string;
 }
 
-/** Throws NOT_INITIALISED, or CONFIG_INVALID when controller.yaml contradicts what init decided. */
+/** Throws NOT_INITIALISED, STATE_BROKEN, STATE_UNREADABLE, or CONFIG_INVALID when controller.yaml contradicts what init decided. */
 export async function loadFacts(
   paths: StatePaths,
   config: { readonly trustDomain: string; readonly replica: string },
 ): Promise<Facts> {
-  let facts: Facts;
-  try {
-    facts = JSON.parse(await readFile(paths.facts, 'utf8')) as Facts;
-  } catch (cause) {
-    throw new MeshError(
-      'NOT_INITIALISED',
-      `no mesh in ${paths.mesh}: run \`mesh-controller init\` for a new one, or restore the folder from a backup`,
-      { cause },
-    );
-  }
+  const facts = parseFacts(await readFacts(paths), paths.facts);
   for (const key of ['trustDomain', 'replica'] as const)
     if (facts[key] !== config[key])
       throw new MeshError(
@@ -60,4 +51,36 @@ export async function loadFacts(
         `${key} is ${config[key]} in controller.yaml, but this mesh was made with ${facts[key]}: it cannot be changed`,
       );
   return facts;
+}
+
+async function readFacts(paths: StatePaths): Promise<string> {
+  try {
+    return await readFile(paths.facts, 'utf8');
+  } catch (cause) {
+    // What cannot be read must not look like what is not there: a new mesh would be made beside it.
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new MeshError('STATE_UNREADABLE', `cannot read ${paths.facts} as uid ${process.getuid?.()}`, { cause });
+    throw new MeshError(
+      'NOT_INITIALISED',
+      `no mesh in ${paths.mesh}: run \`mesh-controller init\` for a new one, or restore the folder from a backup`,
+    );
+  }
+}
+
+function parseFacts(text: string, path: string): Facts {
+  let facts: Partial<Facts> | null = null;
+  try {
+    facts = JSON.parse(text);
+  } catch {
+    // judged below
+  }
+  const { trustDomain, replica, rootSha256 } = facts ?? {};
+  if (
+    typeof trustDomain !== 'string' ||
+    typeof replica !== 'string' ||
+    typeof rootSha256 !== 'string' ||
+    !/^[0-9a-f]{64}$/.test(rootSha256)
+  )
+    throw new MeshError('STATE_BROKEN', `${path} is broken: restore it from a backup`);
+  return { trustDomain, replica, rootSha256 };
 }

@@ -19,7 +19,8 @@ export interface JoinString {
 }
 
 const PREFIX = 'mesh1.';
-const MAX_LENGTH = 8192;
+/** Characters; a longer one is refused by hosts, so none is made. */
+export const MAX_JOIN_STRING = 8192;
 
 export function formatJoinString(join: JoinString): string {
   return PREFIX + Buffer.from(JSON.stringify(join), 'utf8').toString('base64url');
@@ -27,8 +28,8 @@ export function formatJoinString(join: JoinString): string {
 
 /** Parses what an operator pasted; surrounding white space is dropped. Throws JOIN_STRING_INVALID, whose message never repeats the input. */
 export function parseJoinString(text: string): JoinString {
-  const trimmed = text.slice(0, MAX_LENGTH + 64).trim();
-  if (trimmed.length > MAX_LENGTH) throw invalid('it is too long');
+  const trimmed = text.slice(0, MAX_JOIN_STRING + 64).trim();
+  if (trimmed.length > MAX_JOIN_STRING) throw invalid('it is too long');
   if (!trimmed.startsWith(PREFIX)) throw invalid(`it does not start with ${PREFIX}`);
   let value: Record<string, unknown>;
   try {

@@ -107,12 +107,22 @@ export async function loadAuthority(dir: string, trustDomain: string, replica: s
   };
   const rootPem = await read(FILES.root);
   const intermediatePem = await read(FILES.intermediate);
-  const privateKey = createPrivateKey(await read(FILES.key));
-  const certificate = new X509Certificate(intermediatePem);
+  const keyPem = await read(FILES.key);
+  const privateKey = parsed(join(dir, FILES.key), () => createPrivateKey(keyPem));
+  const certificate = parsed(join(dir, FILES.intermediate), () => new X509Certificate(intermediatePem));
+  parsed(join(dir, FILES.root), () => new X509Certificate(rootPem));
   if (!createPublicKey(privateKey).equals(certificate.publicKey)) {
     throw new MeshError('CA_STATE_LOST', `${FILES.key} is not the key of ${FILES.intermediate} in ${dir}`);
   }
   return createAuthority({ trustDomain, replica, rootPem, intermediatePem, privateKey });
+}
+
+function parsed<T>(path: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    throw new MeshError('CA_STATE_LOST', `${path} is broken; restore it from a backup`, { cause });
+  }
 }
 
 /** An authority over an intermediate key held in memory. */

@@ -36,6 +36,7 @@ export interface IdentityRoutesDeps {
   /** Intermediates that signed config lists now (PEM): whose host SVIDs count. */
   trustedIntermediates(): readonly string[];
   getObject(key: string): Promise<MeshObject | undefined>;
+  /** Hears what a member says of itself; only `host` was checked. Throws BODY_INVALID for what is no status. */
   onStatus(status: HostStatus): void;
   readonly clock: Clock;
   readonly log: Logger;
@@ -57,8 +58,9 @@ export function registerIdentityRoutes(server: FastifyInstance, deps: IdentityRo
   server.put(AGENT_API.status, { bodyLimit: 256 * 1024 }, async (request, reply) => {
     const caller = callerOf(deps, request, 0);
     const row = (await deps.rows.get<HostRow>(hostKeyOf(caller.hostId)))?.row;
-    if (row === undefined || row.revokedAt !== undefined)
-      throw new MeshError('HOST_REVOKED', `host ${caller.hostId} is not a member`);
+    // Also not one that was replaced: its name belongs to another machine now.
+    const member = mayRenewHost(row, { serial: caller.serial, keySha256: keyHash(caller.publicKey), expired: false });
+    if (!member.allowed) throw new MeshError(member.code, member.message);
     const status = request.body as HostStatus;
     if (typeof status !== 'object' || status === null || status.host !== caller.hostId) {
       throw new MeshError('STATUS_INVALID', 'a host reports its own status only');

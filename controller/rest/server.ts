@@ -108,7 +108,12 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
       audit.close();
     },
     port: () => (server.server.address() as AddressInfo | null)?.port ?? 0,
-    setTls: (tls) => (server.server as unknown as { setSecureContext(tls: object): void }).setSecureContext(tls),
+    // Node forgets what is not named again, the CA of clients among it.
+    setTls: (tls) =>
+      (server.server as unknown as { setSecureContext(tls: object): void }).setSecureContext({
+        ...tls,
+        ...secureContext(options),
+      }),
   };
 }
 
@@ -135,10 +140,9 @@ function createServer(
   const server = Fastify({
     https: {
       ...options.tls,
-      minVersion: 'TLSv1.2',
+      ...secureContext(options),
       requestCert: options.clientCa !== undefined,
       rejectUnauthorized: false, // a token may come without a certificate; `authenticate` looks at the verdict
-      ca: options.clientCa === undefined ? undefined : [...options.clientCa],
     },
     logger: false,
     bodyLimit: OPERATOR_LIMITS.maxObjectBytes,
@@ -170,6 +174,10 @@ function createServer(
   server.route({ method: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'], url: '*', exposeHeadRoute: false, handler });
   server.setNotFoundHandler((_request, reply) => sendStatus(reply, unknownPath()));
   return server;
+}
+
+function secureContext({ clientCa }: RestOptions): object {
+  return { minVersion: 'TLSv1.2', ca: clientCa === undefined ? undefined : [...clientCa] };
 }
 
 const OPEN_PATHS = ['/livez', '/readyz'];
