@@ -17,6 +17,7 @@ interface FileForm {
     readonly edsName?: string;
     readonly needsClusters?: true;
   }[];
+  readonly unsure?: readonly string[];
 }
 
 /** Reads what an agent before this one left; undefined when there is none, or it cannot be read (said in the log: Envoy may then keep removed resources until it restarts). */
@@ -50,6 +51,7 @@ export function saveLedger(path: string, state: LedgerState): void {
       ...(edsName === undefined ? {} : { edsName }),
       ...(needsClusters === true ? { needsClusters } : {}),
     })),
+    unsure: state.unsure,
   };
   writeFileSync(`${path}.new`, JSON.stringify(form), { mode: 0o640 });
   renameSync(`${path}.new`, path);
@@ -70,6 +72,7 @@ function fromFile(form: FileForm): LedgerState {
         ...(needsClusters === true ? { needsClusters } : {}),
       }),
     ),
+    unsure: names(form.unsure ?? []),
   };
 }
 

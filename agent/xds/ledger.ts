@@ -21,12 +21,19 @@ export interface LedgerState {
   readonly everSent: Readonly<Record<WildcardType, readonly string[]>>;
   /** Last good versions of resources whose newest Envoy has not taken, or cannot be encoded: a new Envoy is given these. Never secrets. */
   readonly lastGood: readonly Entry[];
+  /** `TYPE NAME` of resources of refused responses that were not answered one by one since: Envoy may have others than it lists. */
+  readonly unsure: readonly string[];
 }
 
 /** Memory shared by the streams of one agent: what was ever sent, what was last taken, what was refused. */
 export interface Ledger {
-  /** Records names about to be sent. */
-  sending(type: WildcardType, names: Iterable<string>): void;
+  /** Records resources about to be sent. */
+  sending(entries: readonly Entry[]): void;
+  /** They were refused together: Envoy has applied some, and goes on listing the versions before. */
+  refusedTogether(entries: readonly Entry[]): void;
+  /** Envoy has answered the newest version that it was sent of a resource: what it lists is what it has. */
+  sure(type: ResourceType, name: string): void;
+  isSure(type: ResourceType, name: string): boolean;
   removed(type: WildcardType, name: string): void;
   everSent(type: WildcardType): ReadonlySet<string>;
   accepted(entry: Entry): void;
@@ -65,6 +72,8 @@ export function createLedger(state?: LedgerState): Ledger {
   };
   const good = new Map<string, Entry>((state?.lastGood ?? []).map((entry) => [key(entry.type, entry.name), entry]));
   const refusals = new Map<string, Kept>();
+  /** Sent and not answered; true: refused with others, which is persisted. */
+  const unsure = new Map<string, boolean>((state?.unsure ?? []).map((k) => [k, true]));
   /** Whose last good version has to be on disk: something newer is wanted that Envoy has not taken. */
   const keep = new Set(good.keys());
   /** What the snapshot has in a form that cannot be encoded. */
@@ -83,13 +92,25 @@ export function createLedger(state?: LedgerState): Ledger {
   };
 
   return {
-    sending(type, names) {
-      for (const name of names) {
-        if (ever[type].has(name)) continue;
+    sending(entries) {
+      for (const { type, name } of entries) {
+        const k = key(type, name);
+        if (!unsure.has(k)) unsure.set(k, false);
+        if ((type !== 'cluster' && type !== 'listener') || ever[type].has(name)) continue;
         ever[type].add(name);
         changed = true;
       }
     },
+    refusedTogether(entries) {
+      for (const { type, name } of entries) unsure.set(key(type, name), true);
+      changed = true;
+    },
+    sure(type, name) {
+      const k = key(type, name);
+      if (unsure.get(k) === true) changed = true;
+      unsure.delete(k);
+    },
+    isSure: (type, name) => !unsure.has(key(type, name)),
     removed(type, name) {
       if (ever[type].delete(name)) changed = true;
     },
@@ -159,6 +180,7 @@ export function createLedger(state?: LedgerState): Ledger {
       return {
         everSent: { cluster: [...ever.cluster].sort(), listener: [...ever.listener].sort() },
         lastGood: kept.filter((entry) => entry.type !== 'secret'),
+        unsure: [...unsure].flatMap(([k, together]) => (together ? [k] : [])).sort(),
       };
     },
   };

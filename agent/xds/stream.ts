@@ -70,11 +70,7 @@ export function createStream(deps: StreamDeps): Stream {
     }
     state.owedAny = false;
     if (state.type === 'cluster') oweEndpointsOf(entries);
-    if (state.wildcard)
-      ledger.sending(
-        state.type as WildcardType,
-        entries.map((entry) => entry.name),
-      );
+    ledger.sending(entries);
     deps.send({ type: state.type, nonce, entries, removed });
   };
 
@@ -221,12 +217,14 @@ export function createStream(deps: StreamDeps): Stream {
     if (response.entries.length === 1) {
       // A stand-in for what does not exist, or a version that was replaced meanwhile, is neither.
       const wanted = wantedOf(state.type, only.name);
+      if (state.latest.get(only.name) === state.held.get(only.name)) ledger.sure(state.type, only.name);
       if (wanted?.version !== only.version) return ledger.notGood(only);
       ledger.refused(wanted, message, seen?.generation ?? 0, now);
       // Its cluster may have been sent again just before, and would go on without any endpoint.
       if (state.type === 'endpoint' && state.subscribed.has(only.name)) state.owed.add(only.name);
       return;
     }
+    ledger.refusedTogether(response.entries);
     for (const group of groupsOf(response.entries)) {
       const entries = group.map((entry) => currentOf(state, entry)).filter((entry) => entry !== undefined);
       if (entries.length > 0) respond(state, entries, [], now);
@@ -250,6 +248,7 @@ export function createStream(deps: StreamDeps): Stream {
     for (const entry of response.entries) {
       state.accepted(entry);
       ledger.accepted(entry);
+      if ((state.latest.get(entry.name) ?? entry.version) === entry.version) ledger.sure(state.type, entry.name);
     }
     for (const name of response.removed) {
       state.held.delete(name);
@@ -262,7 +261,7 @@ export function createStream(deps: StreamDeps): Stream {
       const type = typeOfUrl(request.typeUrl);
       if (type === undefined) return;
       const state = types[type];
-      state.subscribe(request);
+      state.subscribe(request, (name) => ledger.isSure(type, name));
       if (type === 'endpoint' && owedAtStart.size > 0) {
         for (const name of owedAtStart) if (state.subscribed.has(name)) state.owed.add(name);
         owedAtStart.clear();

@@ -27,8 +27,8 @@ export interface TypeState {
   /** All names have to be compared with what is wanted. */
   stale: boolean;
   removalsDue: boolean;
-  /** Takes the subscriptions out of a request; the first of a stream also brings what Envoy already has. */
-  subscribe(request: DeltaRequest): void;
+  /** Takes the subscriptions out of a request; the first of a stream also brings what Envoy already has, believed where `isSure`. */
+  subscribe(request: DeltaRequest, isSure: (name: string) => boolean): void;
   accepted(entry: Entry): void;
   /** Envoy refused this version: what it holds is what it had before. */
   forgetSent(entry: Entry): void;
@@ -49,9 +49,9 @@ export function createTypeState(type: ResourceType): TypeState {
     owedAny: false,
     stale: false,
     removalsDue: false,
-    subscribe(request) {
+    subscribe(request, isSure) {
       const first = !state.started;
-      if (first) start(state, request);
+      if (first) start(state, request, isSure);
       for (const name of request.unsubscribe) {
         for (const store of [state.subscribed, state.owed]) store.delete(name);
         for (const store of [state.held, state.latest]) if (!wildcard) store.delete(name);
@@ -80,11 +80,12 @@ export function createTypeState(type: ResourceType): TypeState {
   return state;
 }
 
-function start(state: TypeState, request: DeltaRequest): void {
+function start(state: TypeState, request: DeltaRequest, isSure: (name: string) => boolean): void {
   state.started = true;
   state.stale = true;
   state.owedAny = state.wildcard;
   for (const [name, version] of Object.entries(request.initialVersions)) {
+    if (!isSure(name)) continue;
     state.held.set(name, version);
     state.latest.set(name, version);
   }

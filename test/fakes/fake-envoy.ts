@@ -24,7 +24,8 @@ export interface FakeEnvoyOptions {
 /**
  * A delta ADS client in memory that behaves as Envoy was seen to (docs/decisions/0004-xds.md): subscribes to CDS and LDS as a whole, to
  * listeners only once its first clusters are warm, to everything else by name when something refers to it; asks no second time for a name it
- * is subscribed to; applies the good part of a response it refuses, without recording versions; acknowledges CDS only when no cluster warms.
+ * is subscribed to; applies good parts of a response it refuses (of CDS and LDS all, of others those before the bad one), without recording
+ * versions; acknowledges CDS only when no cluster warms; refused endpoints end the warming of all clusters, which then have none.
  */
 export interface FakeEnvoy {
   connect(): void;
@@ -129,7 +130,13 @@ export function createFakeEnvoy(options: FakeEnvoyOptions): FakeEnvoy {
 
   const take = (response: DeltaResponse) => {
     const { type, entries, removed } = response;
-    const errors = entries.map((entry) => takeEntry(type, entry)).filter((words) => words !== undefined);
+    const errors: string[] = [];
+    for (const entry of entries) {
+      const words = takeEntry(type, entry);
+      if (words !== undefined) errors.push(words);
+      if (words !== undefined && NAMED.includes(type)) break;
+    }
+    if (type === 'endpoint' && errors.length > 0) warming.clear();
     for (const name of removed) {
       has[type].delete(name);
       warming.delete(name);

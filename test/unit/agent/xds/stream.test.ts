@@ -550,6 +550,7 @@ test('removed, given back, removed again before Envoy said a word', async (t) =>
   world.set(cluster('a'));
   world.set(cluster('a'), cluster('b'));
   world.set(cluster('a'));
+  world.elapse(GATE_MS);
   envoy.run();
   t.strictSame(names(envoy.has('cluster')), ['a']);
   t.strictSame(world.persisted()?.everSent.cluster, ['a']);
