@@ -164,8 +164,10 @@ export type PortOwnership =
 
 /**
  * DESIGN 3.5: a port is the workload's while every socket that listens on it belongs to one of `ownerUids`, or to root with a process of
- * such a uid holding it (nginx, socket units). One foreign socket in either family is enough to refuse: a stranger on [::1]:PORT would
- * be handed the inbound traffic of an IPv4-only application. `holders` by inode; an inode that is missing there is unproved.
+ * such a uid holding it (nginx, socket units). One foreign socket in either family is enough to refuse: a stranger on [::]:PORT would be
+ * handed the inbound traffic of an IPv4-only application. A stranger on a loopback address is not: what the proxy hands over keeps its
+ * destination, which is never one; or any user could take an IPv4-only workload out by binding [::1]:PORT. `holders` by inode; an inode that
+ * is missing there is unproved.
  */
 export function judgePort(
   port: number,
@@ -173,23 +175,59 @@ export function judgePort(
   listeners: readonly Listener[],
   holders: ReadonlyMap<number, ReadonlySet<number>>,
 ): PortOwnership {
-  const here = listeners.filter((listener) => listener.port === port);
-  if (here.length === 0) return { state: 'absent', reason: `nothing listens on port ${port}` };
-  const unproved: number[] = [];
-  for (const listener of here) {
-    if (ownerUids.has(listener.uid)) continue;
-    const held = listener.uid === 0 ? holders.get(listener.inode) : new Set<number>();
-    if (held === undefined) unproved.push(listener.inode);
-    else if (![...held].some((uid) => ownerUids.has(uid)))
-      return {
-        state: 'foreign',
-        uid: listener.uid,
-        reason: `port ${port} is listened on by uid ${listener.uid}, not by ${[...ownerUids].join(', ') || 'anyone allowed'}`,
-      };
-  }
+  const all = listeners.filter((listener) => listener.port === port);
+  if (all.length === 0) return { state: 'absent', reason: `nothing listens on port ${port}` };
+  const ownerOf = (listener: Listener) => ownership(listener, ownerUids, holders);
+  const reachable = all.filter((listener) => !isLoopback(listener.address));
+  const here = reachable.some((listener) => ownerOf(listener) === 'own') ? reachable : all;
+  const foreign = here.find((listener) => ownerOf(listener) === 'foreign');
+  if (foreign !== undefined)
+    return {
+      state: 'foreign',
+      uid: foreign.uid,
+      reason: `port ${port} is listened on by uid ${foreign.uid}, not by ${[...ownerUids].join(', ') || 'anyone allowed'}`,
+    };
+  const unproved = here.filter((listener) => ownerOf(listener) === 'unproved').map(({ inode }) => inode);
   if (unproved.length > 0)
     return { state: 'unproved', inodes: unproved, reason: `port ${port} is root's; holder unknown` };
-  if (here.every((listener) => listener.address === '::1' || listener.address.startsWith('127.')))
+  if (reachable.length === 0)
     return { state: 'absent', reason: `port ${port} is listened on at loopback addresses only` };
   return { state: 'owned' };
+}
+
+/**
+ * The foreign socket for which connections to `port` by one family are to be left alone; undefined: they are the workload's to guard. Not
+ * while the workload's own socket takes them too: a stranger beside it, in the other family or on another address, must not open its port
+ * to everyone.
+ */
+export function strangerOn(
+  port: number,
+  family: 'v4' | 'v6',
+  ownerUids: ReadonlySet<number>,
+  listeners: readonly Listener[],
+  holders: ReadonlyMap<number, ReadonlySet<number>>,
+): Listener | undefined {
+  const all = listeners.filter((listener) => listener.port === port);
+  // Beside a socket on 0.0.0.0, one on :: can only be IPv6's.
+  const dual = !all.some((listener) => listener.address === '0.0.0.0');
+  const here = all.filter((l) => l.family === family || (family === 'v4' && dual && l.address === '::'));
+  const ownerOf = (listener: Listener) => ownership(listener, ownerUids, holders);
+  if (here.some((listener) => ownerOf(listener) === 'own' && !isLoopback(listener.address))) return undefined;
+  return here.find((listener) => ownerOf(listener) === 'foreign');
+}
+
+function ownership(
+  { uid, inode }: Listener,
+  ownerUids: ReadonlySet<number>,
+  holders: ReadonlyMap<number, ReadonlySet<number>>,
+): 'own' | 'foreign' | 'unproved' {
+  if (ownerUids.has(uid)) return 'own';
+  if (uid !== 0) return 'foreign';
+  const held = holders.get(inode);
+  if (held === undefined) return 'unproved';
+  return [...held].some((holder) => ownerUids.has(holder)) ? 'own' : 'foreign';
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.');
 }

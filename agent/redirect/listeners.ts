@@ -1,5 +1,5 @@
 import { MeshError } from '../../api/errors.ts';
-import { judgePort, type Listener, type Sockets } from '../host/sockets.ts';
+import { type Listener, type Sockets, strangerOn } from '../host/sockets.ts';
 import { capturesDns } from './rules.ts';
 import type { Family, RedirectSpec } from './spec.ts';
 
@@ -70,7 +70,8 @@ function reaches({ family, address }: Listener, wanted: Family): boolean {
 
 /**
  * Splits the workloads' ports into those to capture and those that another user's service holds: a WorkloadGroup pushed by someone who
- * does not know this host must not cut off its database or its second sshd. `rootSockets`: evidence for the agent.
+ * does not know this host must not cut off its database or its second sshd. Each family for itself: a stranger that binds the port in one
+ * leaves the workload's own socket in the other guarded. `rootSockets`: evidence for the agent.
  */
 export async function judgeInbound(
   sockets: Sockets,
@@ -81,10 +82,18 @@ export async function judgeInbound(
   const inodes = listeners.filter((l) => l.uid === 0 && ports.has(l.port)).map((l) => l.inode);
   const holders = await sockets.holders(new Set(inodes));
   const uncaptured: UncapturedPort[] = [];
-  const inboundPorts = spec.inboundPorts.filter(({ port, ownerUids }) => {
-    const verdict = judgePort(port, new Set(ownerUids), listeners, holders);
-    if (verdict.state === 'foreign') uncaptured.push({ port, uid: verdict.uid, reason: verdict.reason });
-    return verdict.state !== 'foreign';
+  const inboundPorts = spec.inboundPorts.flatMap((asked) => {
+    const owners = new Set(asked.ownerUids);
+    const strangers = new Map(
+      spec.families.map((family) => [family, strangerOn(asked.port, family, owners, listeners, holders)] as const),
+    );
+    const families = spec.families.filter((family) => strangers.get(family) === undefined);
+    const stranger = [...strangers.values()].find((listener) => listener !== undefined);
+    if (stranger === undefined) return [asked];
+    const where = families.length === 0 ? '' : ` by IP${spec.families.filter((f) => !families.includes(f)).join(', ')}`;
+    const reason = `port ${asked.port}${where} is listened on by uid ${stranger.uid}, not by ${asked.ownerUids.join(', ')}`;
+    uncaptured.push({ port: asked.port, uid: stranger.uid, reason });
+    return families.length === 0 ? [] : [{ ...asked, families }];
   });
   const rootSockets = [...holders].map(([inode, uids]) => ({ inode, uids: [...uids].sort((a, b) => a - b) }));
   return { captured: { ...spec, inboundPorts }, uncaptured, rootSockets };

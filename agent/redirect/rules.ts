@@ -25,7 +25,9 @@ const SYN = '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN';
  * The wanted content of our chains for one family, in the words of iptables-save, guards (filter) first, redirects (nat) last. `spec` has passed policy.ts,
  * so its excludes hold the built-in ports and agent.yaml's. Same spec, same text.
  */
-export function renderRules(spec: RedirectSpec, family: Family): ReadonlyMap<TableName, OwnedTable> {
+export function renderRules(asked: RedirectSpec, family: Family): ReadonlyMap<TableName, OwnedTable> {
+  const inboundPorts = asked.inboundPorts.filter(({ families }) => families?.includes(family) ?? true);
+  const spec = { ...asked, inboundPorts };
   return new Map<TableName, OwnedTable>([
     ['filter', renderFilter(spec)],
     ['raw', renderRaw(spec)],

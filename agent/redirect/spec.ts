@@ -42,6 +42,8 @@ export interface InboundPort {
   readonly permissive: boolean;
   /** The workload's uid and further owners of the listening socket (DESIGN 3.5); root is not listed. */
   readonly ownerUids: readonly number[];
+  /** Families in which it is captured: absent in a request, where the oneshot decides (judgeInbound); then undefined means both. */
+  readonly families?: readonly Family[];
 }
 
 /** A workload's user and where its connections and queries go. */

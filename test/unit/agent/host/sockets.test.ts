@@ -2,7 +2,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { createSockets, judgePort, type Listener, parseListeners } from '../../../../agent/host/sockets.ts';
+import { createSockets, judgePort, type Listener, parseListeners, strangerOn } from '../../../../agent/host/sockets.ts';
 
 const HEAD = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
 const line = (local: string, state: string, uid: number, inode: number) =>
@@ -86,9 +86,43 @@ t.test('DESIGN 3.5: whose port is it', async (t) => {
     ["root's alone", [at(0)], held(0), 'foreign'],
     ["root's, not to be seen", [at(0)], new Map(), 'unproved'],
     ["a stranger's", [at(10)], held(33), 'foreign'],
-    ['a stranger on ::1 beside it', [at(33), at(10, '::1', 2)], new Map(), 'foreign'],
+    ['a stranger on :: beside it', [at(33), at(10, '::', 2)], new Map(), 'foreign'],
+    ['a stranger on ::1 beside it, whom nothing is handed to', [at(33), at(10, '::1', 2)], new Map(), 'owned'],
+    ['a stranger on ::1, itself on loopback only', [at(33, '127.0.0.1'), at(10, '::1', 2)], new Map(), 'foreign'],
     ['on loopback only', [at(33, '127.0.0.1'), at(33, '::1', 2)], new Map(), 'absent'],
     ['on loopback and elsewhere', [at(33, '127.0.0.1'), at(33, '10.0.0.1', 2)], new Map(), 'owned'],
   ] as const)
     t.equal(judgePort(80, owners, listeners, holders as Map<number, Set<number>>).state, state, name);
+});
+
+t.test('a stranger leaves alone what it serves itself, and never opens what the workload listens on', async (t) => {
+  const at = (uid: number, address: string, inode = uid): Listener => ({
+    family: address.includes(':') ? 'v6' : 'v4',
+    address,
+    port: 80,
+    uid,
+    inode,
+  });
+  const holders = new Map([[0, new Set([0])]]);
+  for (const [name, listeners, v4, v6] of [
+    ['nobody', [], undefined, undefined],
+    ['the workload', [at(33, '0.0.0.0')], undefined, undefined],
+    ['a stranger in both families', [at(10, '::')], 10, 10],
+    ["root's own service", [at(0, '0.0.0.0')], 0, undefined],
+    ['the workload on IPv4, a squatter on ::1', [at(33, '0.0.0.0'), at(10, '::1')], undefined, 10],
+    ['the workload on IPv4, a squatter on ::', [at(33, '0.0.0.0'), at(10, '::')], undefined, 10],
+    ['the workload on IPv6, a squatter on IPv4', [at(33, '::'), at(10, '0.0.0.0')], 10, undefined],
+    [
+      'the workload on one address, a squatter on another',
+      [at(33, '10.0.0.1'), at(10, '127.0.0.1')],
+      undefined,
+      undefined,
+    ],
+    ['the workload on loopback only, a database beside it', [at(33, '127.0.0.1'), at(10, '10.0.0.1')], 10, undefined],
+  ] as const)
+    for (const [family, uid] of [
+      ['v4', v4],
+      ['v6', v6],
+    ] as const)
+      t.equal(strangerOn(80, family, new Set([33]), listeners, holders)?.uid, uid, `${name}: ${family}`);
 });
