@@ -113,8 +113,9 @@ t.test('SVIDs are fetched, kept over a restart, renewed after a day', async (t) 
   clock.set(clock.now() + 1.2 * DAY);
   await until(async () => {
     await clock.advance(60_000);
-    return second.changed.length === 2 && server.asked.length > 0;
+    return second.changed.length === 3;
   }, 'renewal');
+  t.same(second.changed, [WEB.spiffeId, API.spiffeId, 'spiffe://mesh.test/host/a'], 'the host SVID is told of too');
   t.same(
     server.asked.flatMap((r) => r.requests.map((x) => x.group ?? 'host')).sort(),
     ['default/api', 'default/web', 'host'],
