@@ -28,6 +28,16 @@ export function left(before: Snapshot, after: Snapshot): string[] {
   return [...after].filter((line) => !before.has(line)).sort();
 }
 
+/** What is left once the machine has settled: the kernel takes namespaces and their devices away in its own time. */
+export async function leftAfter(before: Snapshot, timeoutMs: number): Promise<string[]> {
+  const end = performance.now() + timeoutMs;
+  for (;;) {
+    const found = left(before, snapshot());
+    if (found.length === 0 || performance.now() > end) return found;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 function list(folder: string): string[] {
   return existsSync(folder) ? readdirSync(folder) : [];
 }

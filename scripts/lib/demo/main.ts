@@ -2,13 +2,14 @@
  * scripts/demo: the story of the mesh on this machine, step by step, on real traffic. In: a command line (USAGE). Out: progress, timings, a JSON
  * report, exit 0 or 1. However it ends, also by Ctrl-C, nothing of it stays on the machine. Must never: take down a lab that it did not bring up.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { errorLine } from '../../../api/errors.ts';
 import { ROOT } from '../lab/paths.ts';
-import { left, snapshot } from './leftovers.ts';
+import { leftAfter, snapshot } from './leftovers.ts';
 import { tell } from './progress.ts';
 import { run } from './run.ts';
 import { LAST_STEP, STEPS, type StepResult } from './story.ts';
@@ -27,6 +28,8 @@ const TRY = `The mesh is up. Try, in another terminal:
   scripts/lab link c down; sleep 5; scripts/lab exec a --user hm-client -- curl -s http://reviews:9080/
 Ctrl-C takes everything down.`;
 
+const SETTLE_MS = 5000;
+
 interface Options {
   readonly check: boolean;
   readonly json: string | undefined;
@@ -39,11 +42,16 @@ async function main(argv: readonly string[]): Promise<number> {
   if (existsSync(LAB_FOLDER))
     return complain(`a lab is up on this machine (${LAB_FOLDER}); end it with \`scripts/lab down\` and try again`);
   const before = snapshot();
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`demo: ${error.stack}\n`);
+    spawnSync(join(ROOT, 'scripts/lab'), ['down'], { stdio: 'inherit' });
+    process.exit(1);
+  });
   const interruption = onSignals();
   const begun = performance.now();
   const results = await story(options, interruption);
   const seconds = results.reduce((sum, r) => sum + r.ms, 0) / 1000;
-  const rest = left(before, snapshot());
+  const rest = await leftAfter(before, SETTLE_MS);
   for (const line of rest) process.stderr.write(`left behind: ${line}\n`);
   const ok = results.length === STEPS.length + 1 && results.every((r) => r.ok) && rest.length === 0;
   if (options.json !== undefined) {

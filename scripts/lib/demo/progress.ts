@@ -33,7 +33,7 @@ export async function tell(number: number, total: number, step: Step, world: Wor
 /** On a terminal: the running step with its seconds. Returns: ends it and clears the line. */
 function tick(head: string, begin: number): () => void {
   if (process.stdout.isTTY !== true) return () => {};
-  const width = Math.max(20, (process.stdout.columns ?? 80) - 1);
+  const width = Math.max(20, (process.stdout.columns || 80) - 1);
   const show = () => {
     const seconds = ((performance.now() - begin) / 1000).toFixed(0);
     process.stdout.write(`\r\x1b[K${`...  ${head}`.slice(0, width - 8)} ${seconds} s`);

@@ -12,12 +12,14 @@ export interface RunOptions {
   /** Default 60 s; then SIGKILL and code 124. */
   readonly timeoutMs?: number;
   readonly env?: NodeJS.ProcessEnv;
-  /** Ends the program and rejects with the signal's reason. */
+  /** Ends the program, and rejects with the signal's reason when it is gone. */
   readonly signal?: AbortSignal;
   /** Told of each chunk of stderr as it comes. */
   readonly onStderr?: (text: string) => void;
 }
 
+/** From SIGTERM to SIGKILL. */
+const GRACE_MS = 3000;
 const MAX_OUTPUT = 16 * 1024 * 1024;
 
 /** Runs a program without a shell, in a session of its own: Ctrl-C reaches the demo only, which ends what it started. */
@@ -37,7 +39,7 @@ export function run(command: string, args: readonly string[], options: RunOption
     }, options.timeoutMs ?? 60_000);
     const abort = () => {
       endGroup(child.pid, 'SIGTERM');
-      reject(options.signal?.reason);
+      setTimeout(() => endGroup(child.pid, 'SIGKILL'), GRACE_MS).unref();
     };
     options.signal?.addEventListener('abort', abort, { once: true });
     for (const stream of ['stdout', 'stderr'] as const) {
@@ -56,6 +58,7 @@ export function run(command: string, args: readonly string[], options: RunOption
     });
     child.once('close', (code, signal) => {
       done();
+      if (options.signal?.aborted) return reject(options.signal.reason);
       resolve({ code: late ? 124 : (code ?? (signal === 'SIGKILL' ? 137 : 143)), ...out });
     });
     child.stdin.on('error', () => {}); // a program that reads no input closes it early

@@ -1,5 +1,5 @@
 /** Parts 1 and 2 of the story: a controller starts, three hosts join and find one another. */
-import { lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ADMIN_API, type PeerRow } from '../../../api/http/admin-api.ts';
 import { pathsOf } from '../lab/paths.ts';
@@ -46,9 +46,10 @@ async function saveHostStates(world: World): Promise<void> {
 
 async function reached(world: World, ascent: Ascent, line: RegExp): Promise<void> {
   let ended: Run | undefined;
-  void ascent.end.then((run) => {
+  const remember = (run: Run) => {
     ended = run;
-  });
+  };
+  void ascent.end.then(remember, () => {}); // stopped by hand: `until` says so
   await world.until(
     () => {
       if (ended !== undefined) must(ended, 'scripts/lab up');
@@ -60,14 +61,22 @@ async function reached(world: World, ascent: Ascent, line: RegExp): Promise<void
   );
 }
 
+/** Files of at most 16 MiB. One that vanishes while it is looked at was a temporary one. */
+function filesUnder(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter(
+      (path) => (statSync(path, { throwIfNoEntry: false })?.size ?? Number.POSITIVE_INFINITY) <= 16 * 1024 * 1024,
+    );
+}
+
 /** Files under `folder` that hold one of `secrets` or a private key and that others than their owner may read. */
 function exposed(folder: string, secrets: readonly string[]): string[] {
-  return readdirSync(folder, { recursive: true, withFileTypes: true }).flatMap((entry) => {
-    const path = join(entry.parentPath, entry.name);
-    if (!entry.isFile() || lstatSync(path).size > 16 * 1024 * 1024) return [];
+  return filesUnder(folder).filter((path) => {
     const text = readFileSync(path, 'latin1');
     const isSecret = text.includes('PRIVATE KEY-----') || secrets.some((secret) => text.includes(secret));
-    return isSecret && (statSync(path).mode & 0o077) !== 0 ? [path] : [];
+    return isSecret && (statSync(path).mode & 0o077) !== 0;
   });
 }
 
@@ -90,7 +99,10 @@ async function controllerUp(world: World, note: (line: string) => void): Promise
   check(!ascent.words.includes(MESH_TOKEN), 'the token was printed while the controller came up');
   const status = must(await world.meshctl(['status']), 'meshctl status').stdout;
   check(/c1 https:\S+ reachable \(answered\)/.test(status), `meshctl status names no controller: ${status}`);
+  const roots = /^Root keys: +(.*)$/m.exec(status)?.[1];
+  check(roots !== undefined, `meshctl status does not say where the root keys are: ${status}`);
   note(`REST over TLS on ${MESH_API}; keys and token readable by their owner only; a second init is refused`);
+  note(`TUF root keys: ${roots}`);
 }
 
 async function hostsUp(world: World, note: (line: string) => void): Promise<void> {
@@ -101,10 +113,7 @@ async function hostsUp(world: World, note: (line: string) => void): Promise<void
       world.start(host, user, [HOST_NODE, onHost('scripts/lib/sample-service.ts'), name, ...ports], / serves /),
     ),
   );
-  for (const host of HOSTS) {
-    const open = exposed(pathsOf(host).stateDir, []);
-    check(open.length === 0, `private keys that others may read: ${open.join(', ')}`);
-  }
+  for (const host of HOSTS) keysStayedHome(host);
   await world.until(() => allKnown(world), 'each host knows the other two, alive, by gossip', 15_000);
   await world.until(() => allCertified(world), 'every workload has its certificate, every Envoy its config', 15_000);
   note('b and c knew one address, that of a; each now knows both others by gossip');
@@ -112,6 +121,17 @@ async function hostsUp(world: World, note: (line: string) => void): Promise<void
     ([, host, ms]) => `${host} ${ms}`,
   );
   note(`ms from the last join to ready: ${ready.join(', ')}`);
+}
+
+/** The host's key was made there: only its owner reads it, and the controller has it nowhere. */
+function keysStayedHome(host: string): void {
+  const { stateDir } = pathsOf(host);
+  const open = exposed(stateDir, []);
+  check(open.length === 0, `private keys that others may read: ${open.join(', ')}`);
+  const [, key = ''] = readFileSync(join(stateDir, 'identity/host.pem'), 'utf8').split('\n');
+  check(key.length > 40, `${host} has no key`);
+  for (const path of filesUnder(pathsOf('ctl1').stateDir))
+    check(!readFileSync(path, 'latin1').includes(key), `the controller holds the key of ${host}: ${path}`);
 }
 
 async function allKnown(world: World): Promise<boolean> {
