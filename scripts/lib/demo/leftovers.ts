@@ -1,5 +1,5 @@
 /** What a lab could leave on the machine. In: nothing. Out: a snapshot, and what is there now that was not. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { ROOT_NODE } from '../lab/plan.ts';
 import { LAB_FOLDER } from './world.ts';
 
@@ -18,7 +18,7 @@ export function snapshot(): Snapshot {
       .map((name) => `device ${name}`),
     ...(existsSync(LAB_FOLDER) ? [`folder ${LAB_FOLDER}`] : []),
     ...list('/proc')
-      .filter((name) => /^\d+$/.test(name) && commandOf(name).includes(LAB_FOLDER))
+      .filter((name) => /^\d+$/.test(name) && isNear(name) && commandOf(name).includes(LAB_FOLDER))
       .map((pid) => `process ${pid} ${commandOf(pid).slice(0, 100)}`),
   ]);
 }
@@ -47,6 +47,15 @@ function names(file: string): string[] {
     .split('\n')
     .flatMap((line) => line.split(':', 1))
     .filter((name) => name !== '');
+}
+
+/** In this machine's own process space: a container on it may well have a lab of its own. */
+function isNear(pid: string): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`) === readlinkSync('/proc/self/ns/pid');
+  } catch {
+    return false; // it ended
+  }
 }
 
 function commandOf(pid: string): string {
