@@ -5,7 +5,7 @@
  * part of that behind when a step fails.
  */
 import { createHash, X509Certificate } from 'node:crypto';
-import { chown, lchown, mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { chown, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isScalar, parseDocument } from 'yaml';
 import { MeshError } from '../api/errors.ts';
@@ -14,18 +14,20 @@ import type { JoinString } from '../api/http/join-string.ts';
 import { hostSpiffeId } from '../api/identity/spiffe-id.ts';
 import { createCsr, parseChain, verifySvid } from '../api/identity/x509.ts';
 import type { DesiredConfig } from '../api/signed-config/desired-config.ts';
+import { fullUpdate } from '../api/signed-config/history.ts';
 import { toDesiredConfig } from '../api/signed-config/to-desired-config.ts';
+import { encodeUpdate } from '../api/signed-config/update.ts';
 import { type TrustedState, trustAnchor, versionsOf } from '../api/signed-config/verifier.ts';
 import { writeFileAtomic } from '../runtime/atomic-file.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { type AgentConfig, parseAgentConfig } from './config.ts';
-import { createConfigCache } from './controlplane/cache.ts';
 import { createControllerClient } from './controlplane/client.ts';
 import { createHostApi } from './controlplane/host-api.ts';
 import { createTrustedConfig } from './controlplane/trusted-config.ts';
+import type { Owner } from './host/as-user.ts';
 import { globalAddresses } from './host/interfaces.ts';
-import { newKey, saveSvid } from './identity/svid-file.ts';
-import { prepareProxy } from './run.ts';
+import { newKey } from './identity/svid-file.ts';
+import { keepJoined, prepareState } from './join-store.ts';
 
 /** More than this and no certificate or timestamp can be judged (the controller's own limit). */
 const MAX_SKEW_MS = 10 * 60_000;
@@ -37,8 +39,8 @@ export interface JoinInput {
   readonly configPath: string;
   readonly configText: string;
   readonly clock: Clock;
-  /** Numbers that files are given to, when the caller is root; undefined: they stay the caller's. */
-  readonly owner: { readonly uid: number; readonly gid: number } | undefined;
+  /** Whose the state becomes, when the caller is root; undefined: it stays the caller's. */
+  readonly owner: Owner | undefined;
 }
 
 export interface Joined {
@@ -65,22 +67,15 @@ export async function joinMesh(input: JoinInput): Promise<Joined> {
       'JOIN_MISMATCH',
       `agent.yaml has trustDomain ${config.trustDomain}, the mesh is ${desired.trustDomain}; correct or remove the line`,
     );
+  await prepareState(config, input.owner, rootText, configBytes(unenrolled));
   const key = newKey();
   const { epoch, hostSvid } = await enrol(config, given, desired, url, createCsr(key), clock);
   checkSvid(hostSvid, config, desired, key, clock);
   const state = await untilGranted(url, unenrolled, config, clock);
 
-  await mkdir(join(config.stateDir, 'identity'), { recursive: true, mode: 0o700 });
-  const cache = createConfigCache(join(config.stateDir, 'config'));
-  await cache.initialise(rootText);
-  await cache.save(state);
-  await writeFileAtomic(join(config.stateDir, 'seeds.json'), JSON.stringify(given.peers));
-  await mkdir(config.runDir, { recursive: true, mode: 0o750 });
-  await prepareProxy(config);
-  if (text !== input.configText) await replaceConfig(input.configPath, text);
-  // Last: its presence says that this host has joined.
-  await saveSvid(join(config.stateDir, 'identity', 'host.pem'), key, hostSvid);
-  if (input.owner !== undefined) await giveTo(config, input.owner);
+  await keepJoined(config, input.owner, { rootText, state, peers: given.peers, key, hostSvid }, async () => {
+    if (text !== input.configText) await replaceConfig(input.configPath, text);
+  });
   return { config, epoch, generation: versionsOf(state).generation };
 }
 
@@ -268,6 +263,11 @@ function checkSvid(
     throw new MeshError('SVID_INVALID', `the controller issued ${seen.spiffeId} for another host or key`);
 }
 
+function configBytes(state: TrustedState): number {
+  const update = fullUpdate(state);
+  return update === undefined ? 0 : encodeUpdate(update).length;
+}
+
 function anchorsOf(desired: DesiredConfig): string[] {
   return [...desired.anchors.values()].map((anchor) => anchor.intermediatePem);
 }
@@ -281,17 +281,6 @@ async function replaceConfig(path: string, text: string): Promise<void> {
   } catch (cause) {
     throw new MeshError('JOIN_CONFIG', `cannot complete ${path}`, { cause });
   }
-}
-
-/** What root has made becomes the agent's. Links are not followed. */
-async function giveTo(config: AgentConfig, owner: { uid: number; gid: number }): Promise<void> {
-  const give = async (path: string): Promise<void> => {
-    await lchown(path, owner.uid, owner.gid);
-    if ((await stat(path)).isDirectory()) for (const name of await readdir(path)) await give(join(path, name));
-  };
-  await give(config.stateDir);
-  await lchown(config.runDir, owner.uid, owner.gid);
-  await give(join(config.runDir, 'proxy'));
 }
 
 /** Reads a join string from a file that only its owner may read. Throws JOIN_STRING_INVALID. */
