@@ -45,7 +45,7 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     parsed = parse(argv);
   } catch (error) {
-    return fail(`mesh-agent: ${errorLine(error)}\n\n${USAGE}`, EXIT.usage);
+    return wrongUsage(firstSentence(error));
   }
   const { values, positionals } = parsed;
   if (values.help) return say(USAGE);
@@ -64,7 +64,16 @@ async function main(argv: readonly string[]): Promise<number> {
     const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
     return fail(`mesh-agent: ${errorLine(error)}\n`, code);
   }
-  return fail(USAGE, EXIT.usage);
+  return wrongUsage(command === undefined ? 'a command is missing' : `unknown command ${command}`);
+}
+
+function wrongUsage(why: string): number {
+  return fail(`mesh-agent: ${why}\n\n${USAGE}`, EXIT.usage);
+}
+
+/** What parseArgs says; its further sentences are about quoting that nobody meant. */
+function firstSentence(error: unknown): string {
+  return errorLine(error).replace(/\. .*$/, '');
 }
 
 function parse(argv: readonly string[]) {
@@ -86,9 +95,13 @@ function readConfigText(path: string): string {
     const text = readFileSync(path, 'utf8');
     if (text.length <= MAX_CONFIG_BYTES) return text;
   } catch (cause) {
-    throw new MeshError('CONFIG_INVALID', `cannot read it: ${errorLine(cause)}`);
+    const why =
+      (cause as NodeJS.ErrnoException).code === 'ENOENT'
+        ? 'there is no such file; write it first'
+        : `cannot read it: ${errorLine(cause)}`;
+    throw new MeshError('CONFIG_INVALID', `${path}: ${why}`);
   }
-  throw new MeshError('CONFIG_INVALID', `${path} is larger than ${MAX_CONFIG_BYTES} bytes`);
+  throw new MeshError('CONFIG_INVALID', `${path}: larger than ${MAX_CONFIG_BYTES} bytes`);
 }
 
 async function join_(path: string, file: string | undefined): Promise<number> {

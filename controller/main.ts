@@ -49,13 +49,13 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     parsed = parse(argv);
   } catch (error) {
-    return fail(`mesh-controller: ${errorLine(error)}\n\n${USAGE}`, EXIT.usage);
+    return wrongUsage(firstSentence(error));
   }
   const { values, positionals } = parsed;
   if (values.help) return say(USAGE);
   if (values.version) return say(`mesh-controller ${VERSION}\n`);
   const command = values['check-config'] ? 'check-config' : positionals[0];
-  if (positionals.length > 1) return fail(`mesh-controller: unexpected ${positionals[1]}\n\n${USAGE}`, EXIT.usage);
+  if (positionals.length > 1) return wrongUsage(`unexpected ${positionals[1]}`);
   const path = values.config ?? DEFAULT_CONFIG;
   const quorum = [values['root-keys'], values['root-threshold']];
   if (quorum.some((value) => value !== undefined) && command !== 'init')
@@ -78,7 +78,16 @@ async function main(argv: readonly string[]): Promise<number> {
     const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
     return fail(`mesh-controller: ${linesOf(error)}\n`, code);
   }
-  return fail(USAGE, EXIT.usage);
+  return wrongUsage(command === undefined ? 'a command is missing' : `unknown command ${command}`);
+}
+
+function wrongUsage(why: string): number {
+  return fail(`mesh-controller: ${why}\n\n${USAGE}`, EXIT.usage);
+}
+
+/** What parseArgs says; its further sentences are about quoting that nobody meant. */
+function firstSentence(error: unknown): string {
+  return errorLine(error).replace(/\. .*$/, '');
 }
 
 function parse(argv: readonly string[]) {
@@ -111,7 +120,11 @@ function readBounded(path: string): string {
       read = readSync(fd, buffer, length, buffer.length - length, null);
     return buffer.toString('utf8', 0, length);
   } catch (cause) {
-    throw new MeshError('CONFIG_INVALID', `${path}: cannot read it: ${errorLine(cause)}`);
+    const why =
+      (cause as NodeJS.ErrnoException).code === 'ENOENT'
+        ? 'there is no such file; write it first'
+        : `cannot read it: ${errorLine(cause)}`;
+    throw new MeshError('CONFIG_INVALID', `${path}: ${why}`);
   } finally {
     if (fd !== undefined) closeSync(fd);
   }

@@ -87,7 +87,10 @@ export async function redirectCommand(argv: readonly string[], deps: CommandDeps
     run = await prepare(argv, deps, print);
   } catch (error) {
     print(`mesh-agent redirect: ${errorLine(error)}\n`);
-    if (error instanceof MeshError && error.code === 'USAGE') return 64;
+    if (error instanceof MeshError && error.code === 'USAGE') {
+      print(`\n${USAGE}\n`);
+      return 64;
+    }
     return error instanceof MeshError && /^(CONFIG_|REDIRECT_FILE|USER_UNKNOWN)/.test(error.code) ? 78 : 1;
   }
   try {
@@ -136,7 +139,7 @@ async function prepare(argv: readonly string[], deps: CommandDeps, print: (text:
   };
   const revertSeconds = Number(values['revert-after'] ?? DEFAULT_REVERT_SECONDS);
   if (!(revertSeconds >= 0 && revertSeconds <= 86_400))
-    throw new MeshError('USAGE', `--revert-after: 0 to 86400 seconds\n${USAGE}`);
+    throw new MeshError('USAGE', '--revert-after: 0 to 86400 seconds');
   return {
     verb,
     config,
@@ -190,14 +193,19 @@ function parse(argv: readonly string[]) {
     id: text,
     'dry-run': { type: 'boolean' },
   } as const;
+  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
   try {
-    const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true });
-    const [verb = '', ...more] = positionals;
-    if (more.length === 0 && Object.hasOwn(VERBS, verb)) return { values, verb };
+    parsed = parseArgs({ args: [...argv], options, allowPositionals: true });
   } catch (cause) {
-    throw new MeshError('USAGE', `${errorLine(cause)}\n${USAGE}`);
+    // Its further sentences are about quoting that nobody meant.
+    throw new MeshError('USAGE', errorLine(cause).replace(/\. .*$/, ''));
   }
-  throw new MeshError('USAGE', USAGE);
+  const { values, positionals } = parsed;
+  const [verb, ...more] = positionals;
+  if (verb === undefined) throw new MeshError('USAGE', 'a verb is missing');
+  if (more.length > 0) throw new MeshError('USAGE', `unexpected ${more[0]}`);
+  if (!Object.hasOwn(VERBS, verb)) throw new MeshError('USAGE', `unknown verb ${verb}`);
+  return { values, verb };
 }
 
 async function apply(run: Run): Promise<number> {

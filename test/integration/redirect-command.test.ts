@@ -117,14 +117,14 @@ t.test('apply, check, plan, clean: exit codes, output and result', async (t) => 
   t.match(h.result(), { status: 'cleaned', changed: true });
   t.match(await h.redirect('clean'), { code: 0, out: /nothing of ours was there/ });
   t.equal(h.space.snapshot(), before);
-  for (const argv of [
-    [],
-    ['flush'],
-    ['apply', '--force'],
-    ['apply', 'twice', 'x'],
-    ['apply', '--revert-after', 'soon'],
-  ])
-    t.match(await h.redirect(...argv), { code: 64, out: /usage:/ }, argv.join(' '));
+  const wrong: [argv: string[], says: RegExp][] = [
+    [[], /: a verb is missing\n\nusage:/],
+    [['flush'], /: unknown verb flush\n\nusage:/],
+    [['apply', '--force'], /: Unknown option '--force'\n\nusage:/],
+    [['apply', 'twice', 'x'], /: unexpected twice\n\nusage:/],
+    [['apply', '--revert-after', 'soon'], /: --revert-after: 0 to 86400 seconds\n\nusage:/],
+  ];
+  for (const [argv, out] of wrong) t.match(await h.redirect(...argv), { code: 64, out }, argv.join(' '));
 });
 
 t.test('refused, with the cause in result.json, and the standing rules stay', async (t) => {
