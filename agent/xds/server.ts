@@ -74,6 +74,11 @@ interface Session {
   cancelTimer: () => void;
 }
 
+/** Ends a stream so that Envoy learns of it and comes again: `destroy` sends no status, and Envoy would wait on a silent stream for ever. */
+function end(call: Call, code: grpcStatus, details: string): void {
+  call.emit('error', { code, details });
+}
+
 export function createXds(deps: XdsDeps): Xds {
   const { messages, clock, log } = deps;
   const cache = createSnapshotCache(messages);
@@ -112,9 +117,14 @@ export function createXds(deps: XdsDeps): Xds {
     const known = secrets.get(name);
     const text = JSON.stringify(material);
     if (known?.material === text) return known.entry;
-    const entry = secretEntry(messages, name, material);
-    secrets.set(name, { material: text, entry });
-    return entry;
+    try {
+      const entry = secretEntry(messages, name, material);
+      secrets.set(name, { material: text, entry });
+      return entry;
+    } catch (error) {
+      log.error('cannot encode a secret', { secret: name, error }); // the last good one stays; the stream goes on
+      return known?.entry;
+    }
   };
 
   const empty = (type: ResourceType, name: string): Entry | undefined => {
@@ -129,7 +139,7 @@ export function createXds(deps: XdsDeps): Xds {
       run(clock.monotonic());
     } catch (error) {
       log.error('xds stream failed', { error });
-      session.call.destroy(error as Error);
+      end(session.call, grpcStatus.INTERNAL, 'failed');
       return;
     }
     persist();
@@ -145,9 +155,7 @@ export function createXds(deps: XdsDeps): Xds {
 
   const open = (call: Call) => {
     if (sessions.length >= MAX_STREAMS) {
-      call.destroy(
-        Object.assign(new Error(`${MAX_STREAMS} streams are open already`), { code: grpcStatus.RESOURCE_EXHAUSTED }),
-      );
+      end(call, grpcStatus.RESOURCE_EXHAUSTED, `${MAX_STREAMS} streams are open already`);
       return;
     }
     const stream = createStream({
@@ -182,7 +190,7 @@ export function createXds(deps: XdsDeps): Xds {
         request = parseRequest(messages, bytes);
       } catch (error) {
         log.warn('not a discovery request', { error });
-        call.destroy(error as Error);
+        end(call, grpcStatus.INVALID_ARGUMENT, errorLine(error));
         return;
       }
       step(session, (now) => stream.onRequest(request, now));

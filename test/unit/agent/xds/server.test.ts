@@ -79,6 +79,38 @@ test('one Envoy: served, acknowledged, persisted, counted', async (t) => {
   await until(() => !xds.status().connected, 'the end of the stream');
 });
 
+test('what is no request ends that stream alone; streams are bounded', async (t) => {
+  const { xds, open } = await start(t);
+  xds.setResources(resourceSet(1, [cluster('a')]));
+  const broken = open();
+  broken.call.write(Buffer.from([0x17]));
+  await until(() => broken.ends[0], 'the broken stream to end');
+  const four = [open(), open(), open(), open()];
+  for (const { ask } of four) ask({ type_url: TYPE_URLS.cluster });
+  await until(() => four.every(({ answers }) => answers.length === 1), 'four streams to be served');
+  const fifth = open();
+  t.match(await until(() => fifth.ends[0], 'the fifth to be refused'), { code: 8 });
+  four[0]?.call.cancel();
+  const again = await until(async () => {
+    const next = open();
+    next.ask({ type_url: TYPE_URLS.cluster });
+    await until(() => next.answers.length + next.ends.length > 0, 'a word');
+    return next.answers.length > 0;
+  }, 'another one in its place');
+  t.equal(again, true);
+  for (const { call } of four.slice(1)) call.cancel();
+});
+
+test('a secret that cannot be encoded costs no stream', async (t) => {
+  const { xds, open, secrets, logged } = await start(t);
+  xds.setResources(resourceSet(1, [cluster('a')]));
+  secrets.set('odd', { trustedCaPem: 'x', validation: { typo: 1 } });
+  const { ask, answers } = open();
+  ask({ type_url: TYPE_URLS.secret, resource_names_subscribe: ['odd'] });
+  t.strictSame((await until(() => answers[0], 'an answer')).removed_resources, ['odd']);
+  t.match(logged.join(), /cannot encode a secret .*odd/);
+});
+
 test('a key is sent to Envoy and told to nobody else', async (t) => {
   const { xds, open, secrets, rotated, logged } = await start(t);
   xds.setResources(resourceSet(1, []));
