@@ -7,8 +7,7 @@ import { parseEndpoint } from '../api/gossip/address.ts';
 import { formatJoinString, MAX_JOIN_STRING } from '../api/http/join-string.ts';
 import { type Host, type JoinToken, OPERATOR_API } from '../api/http/operator-api.ts';
 import type { Clock } from '../runtime/clock.ts';
-import { LIFETIMES_MS } from './ca/authority.ts';
-import { createToken, type Rows } from './ca/join-token.ts';
+import { createToken, type Rows, revokedUntil } from './ca/join-token.ts';
 import type { Reports } from './reports.ts';
 import type { HostDirectory, TokenIssuer } from './rest/operator.ts';
 import { HOST_PREFIX, type HostRow, hostKeyOf, TOKEN_PREFIX, type TokenRow } from './store/internal-rows.ts';
@@ -112,16 +111,14 @@ export function createTokenIssuer(deps: {
 const MAX_PEERS = 16;
 const MAX_CONTROLLERS = 9;
 
-/**
- * A host is revoked by its name, which its SVIDs carry: let back in while those are valid, whoever holds the stolen ones would be back too.
- */
+/** Throws TOKEN_INVALID for a host that was revoked not long ago (revokedUntil). */
 async function refuseRevoked({ rows, clock }: { rows: Rows; clock: Clock }, host: string): Promise<void> {
-  const revokedAt = (await rows.get<HostRow>(hostKeyOf(host)))?.row.revokedAt;
-  const until = revokedAt === undefined ? 0 : Date.parse(revokedAt) + LIFETIMES_MS.hostSvid;
+  const row = (await rows.get<HostRow>(hostKeyOf(host)))?.row;
+  const until = row === undefined ? 0 : revokedUntil(row);
   if (clock.now() < until)
     throw invalid(
       'host',
-      `${host} was revoked at ${revokedAt} and what it held is valid until ${new Date(until).toISOString()}: join the machine under another id`,
+      `${host} was revoked at ${row?.revokedAt} and what it held is valid until ${new Date(until).toISOString()}: join the machine under another id`,
     );
 }
 

@@ -2,6 +2,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { MeshError } from '../../api/errors.ts';
 import { LABEL } from '../../api/identity/spiffe-id.ts';
 import { type HostRow, hostKeyOf, type TokenRow, tokenKeyOf } from '../store/internal-rows.ts';
+import { LIFETIMES_MS } from './authority.ts';
 
 /** The rows that tokens and grants live in; a write names the revision it saw (0: the row must be absent) and is refused otherwise. */
 export interface Rows {
@@ -52,7 +53,7 @@ export interface Enrolment {
 
 /**
  * Spends a token by compare-and-set, together with the host's grant: a second use, also at the same instant on another replica, is
- * refused. An unknown id and a wrong secret look the same to the caller. Throws TOKEN_REFUSED, TOKEN_EXPIRED, TOKEN_SPENT.
+ * refused. An unknown id and a wrong secret look the same to the caller. Throws TOKEN_REFUSED, TOKEN_EXPIRED, TOKEN_SPENT, HOST_REVOKED.
  */
 export async function spendToken(
   rows: Rows,
@@ -76,6 +77,9 @@ export async function spendToken(
   if (now > Date.parse(token.expiresAt))
     throw new MeshError('TOKEN_EXPIRED', `the join string expired at ${token.expiresAt}`);
   const before = await rows.get<HostRow>(hostKeyOf(token.host));
+  // The token may have been made at the moment of the revocation, which takes back only those that it finds.
+  if (before !== undefined && now < revokedUntil(before.row))
+    throw new MeshError('HOST_REVOKED', `host ${token.host} was revoked at ${before.row.revokedAt}`);
   const host: HostRow = {
     host: token.host,
     epoch: (before?.row.epoch ?? 0) + 1,
@@ -90,6 +94,14 @@ export async function spendToken(
   ]);
   if (!spent) throw new MeshError('TOKEN_SPENT', 'the join string was used by another host at this moment');
   return { host };
+}
+
+/**
+ * When what a revoked host held has expired (ms since the epoch; 0: it is not revoked). A host is revoked by its name, which its SVIDs carry:
+ * let back in before, whoever holds the stolen ones would be back too.
+ */
+export function revokedUntil({ revokedAt }: Pick<HostRow, 'revokedAt'>): number {
+  return revokedAt === undefined ? 0 : Date.parse(revokedAt) + LIFETIMES_MS.hostSvid;
 }
 
 function sha256(text: string): string {

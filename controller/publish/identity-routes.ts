@@ -45,6 +45,8 @@ export interface IdentityRoutesDeps {
 /** Registers the routes on a fastify server whose TLS asks for client certificates without requiring them. */
 export function registerIdentityRoutes(server: FastifyInstance, deps: IdentityRoutesDeps): void {
   const limit = createRateLimit({ perSecond: 5, totalPerSecond: 50 });
+  // A host asks once a day and when it gets a workload; a stolen one must not keep the CA and the store busy.
+  const members = createRateLimit({ perSecond: 2, totalPerSecond: 500 });
   server.post(AGENT_API.enrol, { bodyLimit: 16 * 1024 }, async (request) => {
     if (!limit.take(request.ip, deps.clock.monotonic())) {
       throw new MeshError('RATE_LIMITED', 'too many enrolment attempts; wait a second and try again');
@@ -53,6 +55,8 @@ export function registerIdentityRoutes(server: FastifyInstance, deps: IdentityRo
   });
   server.post(AGENT_API.svid, { bodyLimit: 64 * 1024 }, async (request) => {
     const caller = callerOf(deps, request, RENEWAL_GRACE_MS);
+    if (!members.take(caller.hostId, deps.clock.monotonic()))
+      throw new MeshError('RATE_LIMITED', 'too many requests for SVIDs; wait a second and try again');
     return await issueAll(deps, caller, parseSvidRequest(request.body));
   });
   server.put(AGENT_API.status, { bodyLimit: 256 * 1024 }, async (request, reply) => {
@@ -210,6 +214,9 @@ function parseSvidRequest(body: unknown): SvidRequest {
         typeof r?.csr === 'string' && (r.kind === 'host' || (r.kind === 'workload' && typeof r.group === 'string')),
     );
   if (!ok) throw new MeshError('BODY_INVALID', 'expected {requests: [{kind, group, csr}]}, at most 101');
+  // Each of them is a write to the store.
+  if (requests.filter((r) => r.kind === 'host').length > 1)
+    throw new MeshError('BODY_INVALID', 'a host has one SVID of its own: ask for it once');
   return { requests };
 }
 
