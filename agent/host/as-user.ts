@@ -41,5 +41,13 @@ export async function folderOf(path: string, mode: number, owner: Owner | undefi
     throw new MeshError('STATE_DIR_UNSAFE', `${path} is no folder but a link or a file; remove it`);
   if (owner !== undefined) await lchown(path, owner.uid, owner.gid);
   // Its own mode is for whoever packaged it to say.
-  if (made !== undefined) await asUser(owner, () => chmod(path, mode));
+  if (made === undefined) return;
+  await asUser(owner, () => chmod(path, mode)).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'EACCES') throw cause;
+    throw new MeshError(
+      'STATE_DIR_UNSAFE',
+      `user ${owner?.uid} cannot reach ${path}: the folders above it must be passable for it (chmod o+x)`,
+      { cause },
+    );
+  });
 }

@@ -3,7 +3,7 @@
  * conditions. In: commands. Out: exit codes and text. Everything started here ends with `close`, or when `signal` aborts.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
@@ -85,6 +85,7 @@ export interface World {
 /** `signal` ends whatever is under way. */
 export function createWorld(signal: AbortSignal): World {
   const temp = mkdtempSync(join(tmpdir(), 'hostmesh-demo-'));
+  chmodSync(temp, 0o711); // what an agent's user owns in it, it must be able to reach
   const labCommand = join(ROOT, 'scripts/lab');
   const children = new Set<ChildProcess>();
   const userArgs = (user: string | undefined) => (user === undefined ? [] : ['--user', user]);
