@@ -1,4 +1,5 @@
 import { chmod, lchown, lstat, mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { MeshError } from '../../api/errors.ts';
 
 /** Numbers of the user, and of the group that files get. */
@@ -36,6 +37,8 @@ export async function asUser<T>(owner: Owner | undefined, work: () => Promise<T>
  */
 export async function folderOf(path: string, mode: number, owner: Owner | undefined): Promise<void> {
   const made = await mkdir(path, { recursive: true, mode: 0o755 });
+  // The umask keeps others out of what is secret; the way to it must be open for `owner`.
+  if (made !== undefined) for (let up = dirname(path); up.startsWith(made); up = dirname(up)) await chmod(up, 0o755);
   const info = await lstat(path);
   if (!info.isDirectory())
     throw new MeshError('STATE_DIR_UNSAFE', `${path} is no folder but a link or a file; remove it`);
