@@ -1,7 +1,7 @@
 /** Part 2, the other side: what does not get in, and what it is told. The joins are real ones, made on the plain machine. */
 import { createHash } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { createHostApi } from '../../../agent/controlplane/host-api.ts';
 import { loadSvid, newKey } from '../../../agent/identity/svid-file.ts';
 import { formatJoinString, parseJoinString } from '../../../api/http/join-string.ts';
@@ -24,9 +24,13 @@ interface Attempt {
   readonly config?: string;
 }
 
+/** Where a join on the plain machine keeps its state: the agent's user must be able to reach it. `lab down` takes it away. */
+const joinFolder = (name: string): string => join(pathsOf('plain').dir, name);
+
 /** `mesh-agent join` on the plain machine, in folders of its own. */
 async function tryJoin(world: World, name: string, attempt: Omit<Attempt, 'what' | 'expected'>): Promise<Run> {
-  const folder = join(world.temp, name);
+  const folder = joinFolder(name);
+  mkdirSync(dirname(folder), { recursive: true, mode: 0o755 });
   const config = `${folder}.yaml`;
   writeFileSync(config, `stateDir: ${folder}/state\nrunDir: ${folder}/run\n${attempt.config ?? ''}`, { mode: 0o644 });
   const command = [HOST_NODE, ...(attempt.nodeArgs ?? []), onHost('agent/main.ts'), 'join', '--config', config];
@@ -111,7 +115,7 @@ async function refusals(world: World, note: (line: string) => void): Promise<voi
   must(first, 'the first use of a join string');
   for (const line of lines) note(line);
   note(await refusedJoin(world, { what: 'used', joinString: used, expected: /already used/ }));
-  note(await ungrantedWorkload(world, join(world.temp, 'x1/state')));
+  note(await ungrantedWorkload(world, `${joinFolder('x1')}/state`));
 }
 
 export const joinSteps: readonly Step[] = [
