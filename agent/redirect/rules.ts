@@ -29,7 +29,7 @@ export function renderRules(asked: RedirectSpec, family: Family): ReadonlyMap<Ta
   const inboundPorts = asked.inboundPorts.filter(({ families }) => families?.includes(family) ?? true);
   const spec = { ...asked, inboundPorts };
   return new Map<TableName, OwnedTable>([
-    ['filter', renderFilter(spec)],
+    ['filter', renderFilter(spec, family)],
     ['raw', renderRaw(spec)],
     ['nat', renderNat(spec, family)],
   ]);
@@ -45,16 +45,21 @@ export const NO_RULES: ReadonlyMap<TableName, OwnedTable> = new Map([
 /**
  * Guards. (a) Nobody connects straight to a workload's outbound port or to the inbound port, from this host or another: it would be served
  * as that workload. (b) Over `lo` a workload's port takes root, the proxy, its owners and those allowed, unless PERMISSIVE: anyone else
- * would slip past mTLS and policy.
+ * would slip past mTLS and policy. (c) The proxy reaches nothing on loopback but a resolver: a name that an operator wrote, or its DNS answer,
+ * would lead it to services that are this host's own (seen: endpoint `ip6-localhost`). What the redirects themselves send there is let by.
  */
-function renderFilter(spec: RedirectSpec): OwnedTable {
+function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
   const meshPorts = [...spec.workloads.map((w) => w.outboundPort), spec.inboundPort];
   const straight = (chain: string, via: string) =>
     chunk(sorted(meshPorts)).map(
       (ports) => `-A ${chain} ${via}-p tcp -m multiport --dports ${ports} -m conntrack ! --ctstate DNAT ${RESET}`,
     );
   const guarded = [...spec.inboundPorts].filter((p) => !p.permissive).sort((a, b) => a.port - b.port);
-  const out = [...straight(CHAINS.guardOut, '-o lo ')];
+  const own = `-A ${CHAINS.guardOut} -d ${LOOPBACK[family]} -p tcp -m owner --uid-owner ${spec.proxyUid}`;
+  const out = [
+    ...straight(CHAINS.guardOut, '-o lo '),
+    `${own} -m tcp ! --dport 53 -m conntrack ! --ctstate DNAT ${RESET}`,
+  ];
   if (guarded.length > 0) {
     const anywhere = sorted([0, spec.proxyUid, ...spec.loopbackAllowUids]);
     out.push(...anywhere.map((uid) => `-A ${CHAINS.guardOut} -o lo -p tcp -m owner --uid-owner ${uid} -j RETURN`));

@@ -93,7 +93,9 @@ for (const backend of ['nft', 'legacy'] as const) {
       [UID.news, '10.9.0.1', 8080, 'P15100'],
       [UID.proxy, '10.9.0.1', 8080, 'P15006'], // and the proxy's call comes in by 15006
       [UID.proxy, 'fd09::1', 8080, 'P15006'],
-      [UID.proxy, '127.0.0.1', 8080, 'WEB'],
+      [UID.proxy, '127.0.0.1', 8080, 'ECONNREFUSED'], // guard c: no endpoint leads the proxy to loopback
+      [UID.proxy, '::1', 8080, 'ECONNREFUSED'],
+      [UID.proxy, '127.0.0.1', 5555, 'ECONNREFUSED'],
       [UID.stranger, '10.9.0.1', 8080, 'ECONNREFUSED'], // guard b
       [UID.stranger, '127.0.0.1', 8080, 'ECONNREFUSED'],
       [UID.stranger, '::1', 8080, 'ECONNREFUSED'],
@@ -169,7 +171,7 @@ for (const backend of ['nft', 'legacy'] as const) {
         t.equal(host.snapshot(), after);
         const other = permit(buildSpec({ dns: false, workloads: [], inboundPorts: [] }), buildPolicy());
         t.equal((await applyRedirect(deps, other, options)).changed, true, 'a smaller spec');
-        t.notMatch(host.snapshot(), /MESH_PREROUTING|dport 53 /);
+        t.notMatch(host.snapshot(), /MESH_PREROUTING|(?:udp|tcp) --dport 53 /);
         t.equal((await cleanRedirect(deps)).changed, true);
         t.equal((await cleanRedirect(deps)).changed, false, 'clean-up is idempotent');
         // Legacy: a built-in table that was never there cannot be taken away again (DESIGN 4).
