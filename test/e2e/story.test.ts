@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { test } from 'tap';
+import t, { test } from 'tap';
 import type { StepResult } from '../../scripts/lib/demo/story.ts';
+
+t.setTimeout(800_000);
 
 interface Report {
   readonly ok: boolean;
@@ -24,7 +26,7 @@ test('the story of the mesh holds, step by step, on real traffic, and leaves not
   const parts = [...new Set(report.steps.map(({ part }) => part))];
   t.strictSame(parts, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 'all parts were told');
   t.strictSame(report.leftBehind, [], 'nothing is left on the machine');
-  t.ok(report.ok, words);
+  t.ok(report.ok, report.ok ? 'every step held' : words);
   t.equal(run.status, 0, 'exit status');
   t.end();
 });
