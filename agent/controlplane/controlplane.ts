@@ -56,6 +56,7 @@ export interface ControlplaneStatus {
   readonly lastContactSecondsAgo: number | undefined;
   /** How often each code was the reason of a refusal. */
   readonly refusals: Readonly<Record<string, number>>;
+  /** Since the last good timestamp or generation. */
   readonly lastRefusal: Refusal | undefined;
   /** One line each, for HostStatus.problems. */
   readonly problems: readonly string[];
@@ -267,6 +268,7 @@ function createRefusals(clock: Clock) {
     /** A good answer ends what was passing; that two signers contradicted each other stays. */
     clear() {
       for (const code of [...alarms.keys()]) if (code !== 'CONFIG_EQUIVOCATION') alarms.delete(code);
+      if (last?.code !== 'CONFIG_EQUIVOCATION') last = undefined;
     },
     alarms: () => [...alarms.values()],
     counts: () => Object.fromEntries(counts),

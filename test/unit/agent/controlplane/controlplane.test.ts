@@ -191,6 +191,7 @@ t.test('hostile controllers: each is refused by name, nothing changes, and the h
     t.equal(good.plane.current(), before, `${name}: nothing changed`);
     await good.plane.offer(Buffer.from(now), 'honest');
     t.ok(good.plane.current()?.objects.has('VirtualService/default/web'), `${name}: the honest answer is taken`);
+    if (name !== 'rolled back') t.equal(good.plane.status().lastRefusal, undefined, `${name}: and ends the complaint`);
     await good.plane.stop();
   }
   const { plane } = await host(t, mesh, {
