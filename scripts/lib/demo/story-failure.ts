@@ -93,6 +93,7 @@ async function deadHost(world: World, note: (line: string) => void): Promise<voi
 
 async function noController(world: World, note: (line: string) => void): Promise<void> {
   const served = async () => (await world.curl('a', 'hm-client', 'http://reviews:9080/')).reply?.service;
+  const { generation } = await world.agentStatus('a');
   check((await served()) !== undefined, 'a request without a controller');
   must(await world.lab('kill', 'b', 'all'), 'kill b all');
   must(await world.lab('start', 'b', 'all'), 'start b all');
@@ -103,9 +104,14 @@ async function noController(world: World, note: (line: string) => void): Promise
   await tamperedConfig(world, note);
   must(await world.lab('start', 'controller'), 'start controller');
   await world.until(() => world.meshStatus().catch(() => undefined), 'the controller is back', 15_000);
-  await world.apply(peerAuthentication('PERMISSIVE'));
+  for (const mode of ['STRICT', 'PERMISSIVE'] as const) await world.apply(peerAuthentication(mode));
   await world.settled();
-  note('the true controller is back: its next generation reaches all three');
+  const after = await Promise.all(HOSTS.map((host) => world.agentStatus(host)));
+  check(
+    after.every((one) => one.generation > generation && !one.problems.some((line) => /refused/.test(line))),
+    `the true controller is back, but: ${after.map((one) => `${one.host} ${one.generation} ${one.problems}`).join('; ')}`,
+  );
+  note('the true controller is back: its next generation reaches all three, and ends the complaints');
 }
 
 async function agentCrash(world: World, note: (line: string) => void): Promise<void> {
