@@ -17,6 +17,7 @@ const USAGE = `usage: mesh-agent COMMAND [--config FILE]
 
   run            be this host's agent, in the foreground (systemd: mesh-agent.service)
   join           join a mesh; the join string comes on stdin, or with --join-file FILE (mode 0600)
+  leave          have the running agent withdraw its endpoints and drain; before a stop
   check-config   say whether agent.yaml is valid, change nothing
   redirect VERB  the rules in the kernel: plan, check, apply, clean, ... (redirect --help)
 
@@ -60,6 +61,11 @@ async function main(argv: readonly string[]): Promise<number> {
     }
     if (command === 'join') return await join_(path, values['join-file']);
     if (command === 'run') return await run(path);
+    if (command === 'leave') {
+      const { leaveMesh } = await import('./leave.ts');
+      await leaveMesh(parseAgentConfig(readConfigText(path), path).runDir);
+      return EXIT.ok;
+    }
   } catch (error) {
     const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
     return fail(`mesh-agent: ${errorLine(error)}\n`, code);

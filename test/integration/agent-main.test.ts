@@ -1,6 +1,7 @@
 // mesh-agent as a program: exit codes and words before a host has joined, and joins that must leave nothing behind.
 import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -67,13 +68,13 @@ tap.test('help, version, wrong calls, wrong config', async (t) => {
   for (const { args, code, out, err } of [
     { args: ['--help'], code: 0, out: /^usage: mesh-agent COMMAND/, err: /^$/ },
     { args: ['--version'], code: 0, out: /^mesh-agent \d+\.\d+\.\d+\n$/, err: /^$/ },
-    { args: [], code: 64, out: /^$/, err: /^usage/ },
-    { args: ['fly'], code: 64, out: /^$/, err: /^usage/ },
+    { args: [], code: 64, out: /^$/, err: /^mesh-agent: a command is missing\n\nusage/ },
+    { args: ['fly'], code: 64, out: /^$/, err: /^mesh-agent: unknown command fly\n\nusage/ },
     { args: ['run', 'twice'], code: 64, out: /^$/, err: /unexpected twice/ },
     { args: ['run', '--fast'], code: 64, out: /^$/, err: /--fast/ },
     { args: ['check-config', '--config', good], code: 0, out: /is valid/, err: /^$/ },
     { args: ['--check-config', '--config', good], code: 0, out: /is valid/, err: /^$/ },
-    { args: ['check-config', '--config', `${dir}/none`], code: 78, out: /^$/, err: /ENOENT/ },
+    { args: ['check-config', '--config', `${dir}/none`], code: 78, out: /^$/, err: /none: there is no such file/ },
     { args: ['check-config', '--config', broken], code: 78, out: /^$/, err: /broken\.yaml:3:1: .*workload/ },
     { args: ['run', '--config', broken], code: 78, out: /^$/, err: /broken\.yaml:4:18: .*1024/ },
     { args: ['redirect', '--help'], code: 0, out: /^usage: mesh-agent redirect/, err: /^$/ },
@@ -91,6 +92,30 @@ tap.test('run before join says what to do, once, and is not to be restarted', as
   const ended = await agent(['run', '--config', configOf(dir, 'host: web-1\ntrustDomain: mesh.test\n')]);
   t.equal(ended.code, 78);
   t.match(ended.err.trim().split('\n').at(-1), /^mesh-agent: .*run `mesh-agent join`/);
+});
+
+tap.test('leave asks the running agent, and says when it cannot', async (t) => {
+  const dir = folder(t);
+  const config = configOf(dir, 'host: web-1\ntrustDomain: mesh.test\n');
+  mkdirSync(`${dir}/run`);
+  const nobody = await agent(['leave', '--config', config]);
+  t.equal(nobody.code, 1);
+  t.match(nobody.err, /^mesh-agent: no mesh-agent answered on .*admin\.sock: .*\n$/);
+  let answer = 204;
+  const asked: string[] = [];
+  const server = createHttpServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    response.writeHead(answer).end();
+  });
+  await new Promise<void>((resolve) => server.listen(`${dir}/run/admin.sock`, resolve));
+  t.teardown(() => server.close());
+  const left = await agent(['leave', '--config', config]);
+  t.same([left.code, left.out, left.err], [0, '', '']);
+  answer = 500;
+  const refused = await agent(['leave', '--config', config]);
+  t.equal(refused.code, 1);
+  t.match(refused.err, /mesh-agent answered 500/);
+  t.same(asked, ['POST /leave', 'POST /leave']);
 });
 
 tap.test('join strings that are no good: one line, no secret in it, nothing left behind', async (t) => {
