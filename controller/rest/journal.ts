@@ -10,12 +10,23 @@ import type { Check, Entry, Store, Write } from '../store/store.ts';
 import type { Audit, AuditEvent } from './audit.ts';
 import type { Call } from './call.ts';
 import { refuse, statusOf } from './errors.ts';
+import type { Neighbours } from './neighbours.ts';
 import { storedText } from './objects.ts';
+
+/** What the mesh holds at most. */
+export interface Quota {
+  readonly objects: number;
+  readonly perKindAndNamespace: number;
+  /** Clusters that one namespace, and all together, may ask of each host (api/resources/mesh-size.ts). */
+  readonly clustersPerNamespace: number;
+  readonly clusters: number;
+}
 
 export interface JournalDeps {
   readonly store: Store;
   readonly audit: Audit;
-  readonly quota: { readonly objects: number; readonly perKindAndNamespace: number };
+  readonly quota: Quota;
+  readonly neighbours: Pick<Neighbours, 'clusters'>;
   /** Hears the revision of every commit. */
   onCommit(revision: number): void;
 }
@@ -121,7 +132,9 @@ async function ownershipChecks(store: Store, call: Call, changes: readonly Plann
   return [{ key, ifRevision: (await store.get(key))?.revision ?? 0 }];
 }
 
-async function checkQuota({ store, quota }: JournalDeps, changes: readonly Planned[]): Promise<void> {
+async function checkQuota(deps: JournalDeps, changes: readonly Planned[]): Promise<void> {
+  const { store, quota } = deps;
+  await checkClusters(deps, changes);
   const added = changes.filter((one) => one.before === undefined && one.after !== undefined);
   if (added.length === 0) return;
   const perPlace = new Map<string, number>();
@@ -136,6 +149,21 @@ async function checkQuota({ store, quota }: JournalDeps, changes: readonly Plann
     if ((await store.count(place)) + count > quota.perKindAndNamespace)
       over(`below ${place}`, quota.perKindAndNamespace);
   }
+}
+
+/** A host makes every cluster: what asks for too many would stall all of them. What asks for less than before is always taken. */
+async function checkClusters({ neighbours, quota }: JournalDeps, changes: readonly Planned[]): Promise<void> {
+  const counts = await neighbours.clusters(changes);
+  if (counts === undefined) return;
+  const total = (of: ReadonlyMap<string, number>) => [...of.values()].reduce((sum, count) => sum + count, 0);
+  const check = (where: string, before: number, after: number, limit: number) => {
+    if (after <= limit || after <= before) return;
+    const clusters = `${after} clusters (ports of services, times subsets)`;
+    refuse(failure('Forbidden', `exceeded quota: ${where} would ask ${clusters} of each host; at most ${limit}`));
+  };
+  for (const [namespace, after] of counts.after)
+    check(`namespace ${namespace}`, counts.before.get(namespace) ?? 0, after, quota.clustersPerNamespace);
+  check('the mesh', total(counts.before), total(counts.after), quota.clusters);
 }
 
 function subjectOfKey(key: string): StatusSubject {

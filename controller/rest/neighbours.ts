@@ -1,11 +1,22 @@
 import { crossCheck } from '../../api/resources/cross-check.ts';
+import { clustersByNamespace, SIZED_KINDS } from '../../api/resources/mesh-size.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import type { Warning } from '../../api/resources/validate.ts';
 import type { Store } from '../store/store.ts';
 import { objectOf } from './objects.ts';
 
-/** Warnings of objects beside the rest of the mesh. */
+/** One object of a transaction: what is stored under `key` after it. */
+export interface Change {
+  readonly key: string;
+  readonly after: MeshObject | undefined;
+}
+
+/** Objects beside the rest of the mesh. */
 export interface Neighbours {
+  /** Clusters that each namespace asks of hosts' proxies, before and after; undefined when the changes bear on none. */
+  clusters(
+    changes: readonly Change[],
+  ): Promise<{ readonly before: ReadonlyMap<string, number>; readonly after: ReadonlyMap<string, number> } | undefined>;
   /** By object key; `objects` count as stored already. Objects that nothing warns of are absent. */
   warnings(objects: readonly MeshObject[]): Promise<ReadonlyMap<string, readonly Warning[]>>;
 }
@@ -36,6 +47,18 @@ export function createNeighbours(store: Store): Neighbours {
   }
 
   return {
+    async clusters(changes) {
+      const sized = changes.filter(({ key }) => SIZED_KINDS.includes(kindOf(key)));
+      if (sized.length === 0) return undefined;
+      const mesh = new Map<string, Map<string, MeshObject>>();
+      for (const kind of SIZED_KINDS) mesh.set(kind, await load(kind));
+      const lookup = { list: (kind: string) => mesh.get(kind)?.values() ?? [] };
+      const before = clustersByNamespace(lookup);
+      for (const { key, after } of sized)
+        if (after === undefined) mesh.get(kindOf(key))?.delete(key);
+        else mesh.get(kindOf(key))?.set(key, after);
+      return { before, after: clustersByNamespace(lookup) };
+    },
     async warnings(objects) {
       const needed = new Set(objects.flatMap((object) => LOOKS_AT[object.kind] ?? []));
       const mesh = new Map<string, Map<string, MeshObject>>();
@@ -50,4 +73,8 @@ export function createNeighbours(store: Store): Neighbours {
       return found;
     },
   };
+}
+
+function kindOf(key: string): string {
+  return key.slice(0, key.indexOf('/'));
 }

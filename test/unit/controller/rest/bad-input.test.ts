@@ -127,3 +127,12 @@ t.test('warnings carry nothing that could break a header', async (t) => {
   t.notOk(headers['set-cookie']);
   t.match(String(headers.warning), /unknown field/);
 });
+
+t.test('YAML that would hold up everybody is refused before it is parsed', async (t) => {
+  const h = await startRest(t);
+  const text = `a:\n${'- {b: c}\n'.repeat(300_000)}`;
+  const started = performance.now();
+  const answer = await h.send('POST', '/apis/hostmesh.io/v1/apply', text, { 'content-type': 'application/yaml' });
+  t.match(answer.body, { code: 400, message: /larger than 1048576 bytes/ });
+  t.ok(performance.now() - started < 1000, `${Math.round(performance.now() - started)} ms`);
+});

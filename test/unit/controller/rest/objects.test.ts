@@ -225,3 +225,41 @@ t.test('quotas', async (t) => {
   t.match((await h.send('POST', VS, virtualService('c'))).body, { code: 403, message: /exceeded quota/ });
   t.equal((await h.send('POST', SE, serviceEntry('c'))).code, 201, 'each kind has its own');
 });
+
+t.test('small objects that ask for many clusters are refused, as every host would make them', async (t) => {
+  const h = await startRest(t, { quota: { clustersPerNamespace: 100, clusters: 150 } });
+  const service = (name: string, ports: number) => ({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name },
+    spec: {
+      selector: { app: name },
+      ports: Array.from({ length: ports }, (_, i) => ({ name: `http-${i}`, port: 1000 + i })),
+    },
+  });
+  const rule = (name: string, host: string, subsets: number) => ({
+    apiVersion: 'networking.istio.io/v1',
+    kind: 'DestinationRule',
+    metadata: { name },
+    spec: { host, subsets: Array.from({ length: subsets }, (_, i) => ({ name: `s${i}`, labels: { v: `${i}` } })) },
+  });
+  const services = (namespace: string) => `/api/v1/namespaces/${namespace}/services`;
+  const rules = (namespace: string) => `/apis/networking.istio.io/v1/namespaces/${namespace}/destinationrules`;
+  t.equal((await h.send('POST', services('default'), service('a', 10))).code, 201);
+  const over = await h.send('POST', rules('default'), rule('a', 'a', 10));
+  t.match(over.body, { code: 403, message: /namespace default would ask 110 clusters .*at most 100/ });
+  t.match((await h.send('POST', rules('default'), rule('w', '*.local', 10))).body, { code: 403 }, 'by a wildcard too');
+  t.equal((await h.send('POST', rules('default'), rule('a', 'a', 9))).code, 201, 'as many as may be');
+  t.match((await h.send('POST', services('default'), service('b', 1))).body, { code: 403 });
+  const transaction = { objects: [service('c', 60), rule('c', 'c', 1)].map((o) => withNamespace(o, 'shop')) };
+  const whole = await h.send('POST', '/apis/hostmesh.io/v1/apply', transaction);
+  t.match(whole.body, { code: 403, message: /namespace shop would ask 120/ }, 'counted together');
+  const rest = await h.send('POST', services('shop'), service('c', 60));
+  t.match(rest.body, { code: 403, message: /the mesh would ask 160 clusters/ });
+  t.equal((await h.send('PUT', `${rules('default')}/a`, rule('a', 'a', 3))).code, 200, 'less is always taken');
+  t.equal((await h.send('POST', services('shop'), service('c', 60))).code, 201);
+});
+
+function withNamespace<T extends { metadata: object }>(object: T, namespace: string): T {
+  return { ...object, metadata: { ...object.metadata, namespace } };
+}
