@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { errorLine, hasCode, MeshError } from '../api/errors.ts';
+import type { AgentStatus } from '../api/http/admin-api.ts';
 import { VERSION } from '../api/version.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { untilSignal } from '../runtime/lifecycle.ts';
@@ -193,14 +194,23 @@ async function run(path: string): Promise<number> {
     if (starting.signal.aborted) return EXIT.ok;
     throw error;
   }
-  const { generation } = agent.status();
-  log.info('ready', { host: config.host, generation });
-  await systemd.ready(`serving generation ${generation}`);
+  const line = () => statusLine(agent.status());
+  log.info('ready', { host: config.host, status: line() });
+  await systemd.ready(line());
+  const stopStatus = systemd.keepStatus(line);
   log.info('stopping', { signal: await signalled });
   await systemd.stopping();
+  stopStatus();
   stopWatchdog();
   await agent.stop();
   return EXIT.ok;
+}
+
+/** For `systemctl status`. */
+function statusLine({ generation, ackedGeneration, peers, problems }: AgentStatus): string {
+  const behind = ackedGeneration < generation ? `, ${ackedGeneration} acknowledged by Envoy` : '';
+  const worst = problems[0] === undefined ? '' : `; ${problems.length} problems: ${problems[0]}`;
+  return `serving generation ${generation}${behind}, ${peers.alive} peers alive${worst}`;
 }
 
 /** A changed file is judged at once and used at the next start; what runs goes on as it is. */

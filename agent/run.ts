@@ -37,6 +37,8 @@ export interface Agent {
 
 const STATUS_EVERY_MS = 10_000;
 const STATUS_SOON_MS = 50;
+/** Well before systemd loses patience: the journal then says what is missing. */
+const SAY_WHY_AFTER_MS = 5000;
 /** Starts an agent; resolves when the host serves. Rejects with what waiting does not mend. `signal` ends the start. */
 export async function startAgent(config: AgentConfig, deps: AgentDeps, signal: AbortSignal): Promise<Agent> {
   const { log } = deps;
@@ -151,7 +153,8 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
   });
   const serving = step('serving', async () => {
     const done = redirection === undefined ? settled(rooms) : redirection.firstApplied();
-    await Promise.race([done, aborted(signal)]);
+    const cancel = clock.after(SAY_WHY_AFTER_MS, () => log.warn('not serving yet', { problems: status().problems }));
+    await Promise.race([done, aborted(signal)]).finally(cancel);
     ready = true;
     teller.soon();
   });

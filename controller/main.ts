@@ -7,9 +7,9 @@ import { VERSION } from '../api/version.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { untilSignal } from '../runtime/lifecycle.ts';
 import { createLogger, type Logger, type LogLevel } from '../runtime/log.ts';
-import { createSystemdNotifier, type SystemdNotifier } from '../runtime/systemd.ts';
+import { createSystemdNotifier } from '../runtime/systemd.ts';
 import { type ControllerConfig, parseControllerConfig, restartKeys } from './config.ts';
-import { type Controller, startController } from './controller.ts';
+import { startController } from './controller.ts';
 import { initMesh } from './init.ts';
 import { becomeStateOwner } from './state-owner.ts';
 
@@ -26,7 +26,6 @@ const USAGE = `usage: mesh-controller COMMAND [--config FILE]
 const DEFAULT_CONFIG = '/etc/mesh/controller.yaml';
 /** One byte more than the parser takes: it says what is wrong. */
 const MAX_CONFIG_BYTES = 256 * 1024 + 1;
-const STATUS_EVERY_MS = 10_000;
 const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
 /** What no restart mends: the unit must not try again and again. */
 const CONFIG_CODES = new Set([
@@ -158,7 +157,7 @@ async function run(config: ControllerConfig, path: string): Promise<number> {
   const controller = await startController(config, { clock: systemClock, random: Math.random, log });
   log.info('ready', { status: controller.statusLine(), ...controller.ports });
   await systemd.ready(controller.statusLine());
-  const stopStatus = keepStatus(controller, systemd);
+  const stopStatus = systemd.keepStatus(() => controller.statusLine());
   log.info('stopping', { signal: await signalled });
   stopStatus();
   await systemd.stopping();
@@ -180,18 +179,6 @@ function reload(running: ControllerConfig, path: string, log: Logger & { setLeve
   const waiting = restartKeys(running, next);
   if (waiting.length > 0) log.warn('some of controller.yaml is used from the next restart on', { keys: waiting });
   log.info('controller.yaml was read again', { file: path, log_level: next.logLevel });
-}
-
-/** systemctl status shows the generation, a few seconds old at most. Returns: no more. */
-function keepStatus(controller: Controller, systemd: SystemdNotifier): () => void {
-  let told = controller.statusLine();
-  const timer = setInterval(() => {
-    const line = controller.statusLine();
-    if (line !== told) void systemd.status(line);
-    told = line;
-  }, STATUS_EVERY_MS);
-  timer.unref();
-  return () => clearInterval(timer);
 }
 
 function say(text: string): number {

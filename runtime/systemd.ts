@@ -10,9 +10,13 @@ export interface SystemdNotifier {
   ready(status: string): Promise<void>;
   status(text: string): Promise<void>;
   stopping(): Promise<void>;
+  /** Tells `read()` again whenever it changed, looked at every 10 s: what `systemctl status` shows is not older. Returns stop. */
+  keepStatus(read: () => string): () => void;
   /** Pings the watchdog at half of WATCHDOG_USEC from this process's own event loop, so that a blocked loop is seen; returns stop. */
   startWatchdog(): () => void;
 }
+
+const STATUS_EVERY_MS = 10_000;
 
 export function createSystemdNotifier(log: Logger, env: NodeJS.ProcessEnv = process.env): SystemdNotifier {
   const active = env.NOTIFY_SOCKET !== undefined && env.NOTIFY_SOCKET !== '';
@@ -24,9 +28,21 @@ export function createSystemdNotifier(log: Logger, env: NodeJS.ProcessEnv = proc
       log.warn('systemd notification failed', { what, error });
     }
   };
+  const tell = (text: string) => guarded('status', () => notify({ status: text }));
   return {
     ready: (status) => guarded('ready', () => notify({ ready: true, status, pid: process.pid })),
-    status: (text) => guarded('status', () => notify({ status: text })),
+    status: tell,
+    keepStatus(read) {
+      if (!active) return () => {};
+      let told = read();
+      const timer = setInterval(() => {
+        const text = read();
+        if (text !== told) void tell(text);
+        told = text;
+      }, STATUS_EVERY_MS);
+      timer.unref();
+      return () => clearInterval(timer);
+    },
     stopping: () => guarded('stopping', () => raw(['STOPPING=1'])),
     startWatchdog() {
       const usec = Number(env.WATCHDOG_USEC ?? 0);
