@@ -1,0 +1,183 @@
+/**
+ * scripts/package. In: the checkout, SOURCE_DATE_EPOCH. Out: .deb and .rpm files and a line with the size of each. Must give the same bytes
+ * again for the same input: nothing of the machine, the clock or the user may get into a package.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { runCli } from '../../../cli/program.ts';
+import { bundleProgram, PROGRAMS, type ProgramName } from './bundle.ts';
+import { debianChangelog, programCopyright, type Release, vendorCopyright } from './copyright.ts';
+import { envoyVersion, fetchBinaries, fetchNfpm, nodePins } from './inputs.ts';
+import { bashCompletion, type CommandHelp, commandsOf, configPage, filledPage, helpPage } from './manual.ts';
+import { type NfpmMeta, nfpmConfig, packageFileName, rpmChangelogFile } from './nfpm.ts';
+import { ARCHES, type Arch, type Format, type PackageSpec, packageSpecs, type Versions } from './spec.ts';
+
+const ROOT = resolve(import.meta.dirname, '../../..');
+const read = (path: string) => readFileSync(join(ROOT, path), 'utf8');
+
+interface Order {
+  readonly out: string;
+  readonly arches: readonly Arch[];
+  readonly only: readonly string[];
+  readonly versions: Versions;
+  readonly epoch: number;
+  readonly maintainer: string;
+}
+
+function orderOf(args: readonly string[], env: NodeJS.ProcessEnv): Order {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      out: { type: 'string', default: join(ROOT, 'build/packages') },
+      arch: { type: 'string', multiple: true, default: [...ARCHES] },
+      only: { type: 'string', multiple: true, default: [] },
+      version: { type: 'string' },
+    },
+  });
+  const program = values.version ?? (JSON.parse(read('package.json')).version as string);
+  const versions = {
+    program,
+    node: nodePins(read('scripts/bootstrap')).version,
+    envoy: envoyVersion(read('scripts/fetch-envoy')),
+  };
+  const names = packageSpecs(versions).map(({ name }) => name);
+  for (const arch of values.arch)
+    if (!ARCHES.includes(arch as Arch)) throw new Error(`--arch ${arch}: ${ARCHES.join(' or ')}`);
+  for (const name of values.only)
+    if (!names.includes(name)) throw new Error(`--only ${name}: one of ${names.join(', ')}`);
+  if (!/^\d+\.\d+\.\d+$/.test(program)) throw new Error(`--version ${program}: three numbers, as in 1.2.3`);
+  const epoch = Number(env.SOURCE_DATE_EPOCH);
+  if (!Number.isSafeInteger(epoch) || epoch <= 0) throw new Error('SOURCE_DATE_EPOCH: seconds since 1970');
+  return {
+    out: resolve(values.out),
+    arches: values.arch as Arch[],
+    only: values.only,
+    versions,
+    epoch,
+    maintainer: env.PACKAGE_MAINTAINER ?? 'Hostmesh <maintainers@hostmesh.io>',
+  };
+}
+
+async function helpOf(words: readonly string[]): Promise<string> {
+  const lines: string[] = [];
+  const keep = (text: string) => void lines.push(text);
+  await runCli([...words, '--help'], {
+    env: {},
+    home: '/',
+    out: keep,
+    err: keep,
+    readStdin: async () => '',
+    now: () => 0,
+  });
+  return `${lines.join('\n')}\n`;
+}
+
+/** Every command of meshctl, those below a command too. */
+async function meshctlCommands(path: readonly string[] = []): Promise<CommandHelp[]> {
+  const found: CommandHelp[] = [];
+  for (const name of commandsOf(await helpOf(path))) {
+    const words = [...path, name];
+    found.push({ words: words.join(' '), help: await helpOf(words) }, ...(await meshctlCommands(words)));
+  }
+  return found;
+}
+
+/** Writes what is made rather than copied into `stage`. */
+async function stageFiles(stage: string, order: Order, specs: readonly PackageSpec[]): Promise<void> {
+  const write = (name: string, text: string) => writeFileSync(join(stage, name), text);
+  const writeGz = (name: string, text: string) =>
+    writeFileSync(join(stage, `${name}.gz`), gzipSync(text, { level: 9 }));
+  const date = new Date(order.epoch * 1000);
+  const head = (name: string, section: number) => ({ name, section, version: order.versions.program, date });
+  for (const { name } of specs) {
+    if (!(name in PROGRAMS)) continue;
+    const { text, licences } = await bundleProgram(ROOT, name as ProgramName);
+    write(`${name}.mjs`, text);
+    write(`${name}.copyright`, programCopyright(licences));
+  }
+  for (const name of ['mesh-agent', 'mesh-controller']) {
+    writeGz(`${name}.8`, filledPage(read(`packaging/man/${name}.8`), head(name, 8)));
+    const file = `${name.slice('mesh-'.length)}.yaml`;
+    const page = configPage(
+      head(`${name}.yaml`, 5),
+      `/etc/mesh/${file}`,
+      `options of ${name}`,
+      read(`packaging/etc/${file}`),
+      `.BR ${name.replace('-', '\\-')} (8)`,
+    );
+    writeGz(`${name}.yaml.5`, page);
+  }
+  const [own, commands] = [await helpOf([]), await meshctlCommands()];
+  writeGz('meshctl.1', helpPage(head('meshctl', 1), 'operates a Hostmesh service mesh', own, commands));
+  write('meshctl.completion', bashCompletion('meshctl', own, commands));
+  for (const spec of specs)
+    writeGz(`${spec.name}.changelog`, debianChangelog(spec.name, releasesOf(spec, order), order.maintainer));
+}
+
+/** Of our programs what packaging/changelog.json says; the binaries have their makers' own. */
+function releasesOf(spec: PackageSpec, { epoch, versions }: Order): Release[] {
+  const now = new Date(epoch * 1000);
+  if (!(spec.name in PROGRAMS))
+    return [{ version: `${spec.version}-1`, date: now, changes: ['As published by its makers.'] }];
+  const listed = (
+    JSON.parse(read('packaging/changelog.json')) as { version: string; date: string; changes: string[] }[]
+  ).map(({ version, date, changes }) => ({ version: `${version}-1`, date: new Date(date), changes }));
+  if (listed[0]?.version === `${versions.program}-1`) return listed;
+  return [{ version: `${versions.program}-1`, date: now, changes: ['A build between releases.'] }, ...listed];
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const order = orderOf(args, process.env);
+  const nfpm = fetchNfpm(ROOT);
+  const specs = packageSpecs(order.versions).filter(({ name }) => order.only.length === 0 || order.only.includes(name));
+  const stage = mkdtempSync(join(tmpdir(), 'hostmesh-package-'));
+  try {
+    await stageFiles(stage, order, specs);
+    mkdirSync(order.out, { recursive: true });
+    for (const spec of specs)
+      for (const arch of spec.arches.filter((arch) => arch === 'all' || order.arches.includes(arch)))
+        for (const format of ['deb', 'rpm'] as const) buildOne(spec, format, arch, { nfpm, stage, order });
+  } finally {
+    rmSync(stage, { recursive: true, force: true });
+  }
+}
+
+function buildOne(
+  spec: PackageSpec,
+  format: Format,
+  arch: Arch | 'all',
+  { nfpm, stage, order }: { nfpm: string; stage: string; order: Order },
+): void {
+  const binaries = arch === 'all' ? '' : fetchBinaries(ROOT, arch);
+  if (spec.name === 'mesh-node') vendor(stage, spec.name, 'Node.js', 'https://nodejs.org', `${binaries}/NODE-LICENSE`);
+  if (spec.name === 'mesh-envoy')
+    vendor(stage, spec.name, 'Envoy', 'https://www.envoyproxy.io', `${binaries}/ENVOY-LICENSE`);
+  const meta: NfpmMeta = { maintainer: order.maintainer, epoch: order.epoch, releases: releasesOf(spec, order) };
+  const config = nfpmConfig(spec, format, arch, { root: ROOT, stage, binaries }, meta) as Record<string, unknown>;
+  if (format === 'rpm') {
+    writeFileSync(join(stage, 'changelog.yaml'), rpmChangelogFile(meta));
+    config.changelog = join(stage, 'changelog.yaml');
+  }
+  writeFileSync(join(stage, 'nfpm.yaml'), JSON.stringify(config));
+  const file = join(order.out, packageFileName(spec, format, arch));
+  execFileSync(nfpm, ['package', '--config', join(stage, 'nfpm.yaml'), '--packager', format, '--target', file], {
+    env: { PATH: process.env.PATH, HOME: stage, SOURCE_DATE_EPOCH: String(order.epoch), TZ: 'UTC' },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  console.log(`${(statSync(file).size / 1e6).toFixed(1).padStart(6)} MB  ${file}`);
+}
+
+function vendor(stage: string, name: string, upstream: string, source: string, licence: string): void {
+  writeFileSync(join(stage, `${name}.copyright`), vendorCopyright(upstream, source, readFileSync(licence, 'utf8')));
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  console.error(`package: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}
