@@ -35,6 +35,10 @@ const exec = createExec();
 
 async function main(argv: readonly string[]): Promise<number> {
   const [command = '', ...rest] = argv;
+  if (['--help', '-h', 'help'].includes(command)) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
   const run = COMMANDS[command];
   if (run === undefined) throw usage(command === '' ? 'a command is missing' : `unknown command ${command}`);
   if (process.getuid?.() !== 0)
