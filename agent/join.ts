@@ -116,7 +116,7 @@ function checkAgainst(config: AgentConfig, given: JoinString): void {
     if (!given.workloadGroups.includes(group))
       throw new MeshError(
         'JOIN_NOT_GRANTED',
-        `agent.yaml binds WorkloadGroup ${group}, which the join string does not grant (it grants ${given.workloadGroups.join(', ') || 'none'}); make one with \`meshctl token create ${given.host} --group ${group}\``,
+        `agent.yaml binds WorkloadGroup ${group}, which the join string does not grant (it grants ${given.workloadGroups.join(', ') || 'none'}); make one with \`meshctl token create --host ${given.host} --group ${group}\``,
       );
 }
 

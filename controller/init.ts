@@ -43,8 +43,9 @@ export async function initMesh({ config, root, clock }: InitInput): Promise<Init
       'ALREADY_INITIALISED',
       `${paths.mesh} holds a mesh already; nothing was changed. Start it with \`mesh-controller run\`; to make another mesh, choose another stateDir`,
     );
-  await mkdir(stateDir, { recursive: true, mode: 0o700 }).catch((cause) => {
-    throw new MeshError('STATE_DIR', `cannot make ${stateDir}: ${(cause as Error).message}`, { cause });
+  await mkdir(stateDir, { recursive: true, mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
+    const cure = cause.code === 'EACCES' ? '; as root, init makes it and leaves it to mesh-controller' : '';
+    throw new MeshError('STATE_DIR', `cannot make ${stateDir}${cure}`, { cause });
   });
   const staged = statePaths(stateDir, `${paths.mesh}.new`);
   await rm(staged.mesh, { recursive: true, force: true }); // of an init that was cut short

@@ -35,7 +35,7 @@ export function readConfig<T>(text: string, file: string, read: (reader: ConfigR
     const position = offset === undefined ? undefined : lines.linePos(offset);
     return position === undefined ? file : `${file}:${position.line}:${position.col}`;
   };
-  for (const error of document.errors) faults.push(`${at(error.pos[0])}: ${error.message.split('\n')[0]}`);
+  for (const error of document.errors) faults.push(`${at(error.pos[0])}: ${yamlFault(error)}`);
   let value: T | undefined;
   if (faults.length === 0) {
     if (document.contents !== null && !isMap(document.contents))
@@ -48,6 +48,12 @@ export function readConfig<T>(text: string, file: string, read: (reader: ConfigR
   if (faults.length > 0 || value === undefined)
     throw new MeshError('CONFIG_INVALID', faults.join('\n'), { details: { faults } });
   return value;
+}
+
+/** What `yaml` says, without the place, which stands in front already, and without advice for programmers. */
+function yamlFault({ code, message }: { readonly code: string; readonly message: string }): string {
+  if (code === 'MULTIPLE_DOCS') return 'a second document begins here; one is expected';
+  return (message.split('\n')[0] ?? '').replace(/ at line \d+, column \d+:?$/, '');
 }
 
 type Fault = (node: Node | undefined | null, message: string) => void;

@@ -68,6 +68,9 @@ export function validateObject(input: unknown, options: ValidateOptions = {}): V
   return { ...accepted, violations: dedupe(report.violations), warnings: report.warnings };
 }
 
+/** Groups whose kinds start pods: the first thing in Istio's samples that has no meaning on hosts. */
+const RUNS_PODS = /^(apps|batch)\//;
+
 /** apiVersion and kind, or why they name nothing here. */
 function identify(input: unknown, report: Report): KindInfo | undefined {
   if (input === null || typeof input !== 'object' || Array.isArray(input)) {
@@ -83,7 +86,9 @@ function identify(input: unknown, report: Report): KindInfo | undefined {
   const same = kindByName(kind);
   const hint = same?.stored
     ? `; ${kind} is served as ${same.versions.map((v) => apiVersionOf(same, v)).join(', ')}`
-    : '';
+    : RUNS_PODS.test(apiVersion) || kind === 'Pod'
+      ? '; hosts start their programs themselves: leave it out, a WorkloadGroup says what a host may run'
+      : '';
   report.add(
     'kind',
     `no kind ${shown(kind)} in ${shown(apiVersion)} can be stored here${hint}`,

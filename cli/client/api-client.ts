@@ -162,6 +162,11 @@ function unreachable(error: unknown, url: string): Error {
   if (error instanceof MeshError && error.code !== 'API_UNREACHABLE') return error;
   const { code, message } = error as NodeJS.ErrnoException;
   const tls = /CERT|SELF_SIGNED|UNABLE_TO|ALTNAME|SSL/.test(code ?? '');
-  const why = tls ? `its certificate is not trusted (${message}): is --ca-file the mesh's own?` : message;
+  const why =
+    code === 'ERR_TLS_CERT_ALTNAME_INVALID'
+      ? `its certificate is for other addresses (${message}): name one of them, or add this one to the controller's addresses or dnsNames`
+      : tls
+        ? `its certificate is not trusted (${message}): is --ca-file the mesh's own?`
+        : message;
   return new MeshError('API_UNREACHABLE', `${url}: ${why}`, { cause: error });
 }

@@ -60,7 +60,11 @@ export function hostText(host: Host, meshGeneration: number, now: number): strin
     `Granted:      ${spec.workloadGroups.join(', ') || 'no WorkloadGroup'} (epoch ${spec.epoch})`,
   ];
   if (status === undefined) {
-    lines.push('Status:       this controller has heard nothing from the host since it started');
+    lines.push(
+      spec.revoked
+        ? 'Status:       a revoked host reports no more'
+        : 'Status:       this controller has heard nothing from the host since it started',
+    );
     return lines.map(plain).join('\n');
   }
   const behind = status.ackedGeneration < meshGeneration ? `; the mesh is at ${meshGeneration}` : '';

@@ -33,7 +33,8 @@ t.test('each fault is named with its place and cure', async (t) => {
     [`${MINIMAL}redirect: yes\n`, /redirect: expected a mapping/],
     ['host: a\nhost: b\n', /agent.yaml:2:1: /],
     ['[1, 2]', /expected a mapping/],
-    ['a: [', /agent.yaml:1:/],
+    ['a: [', /^agent.yaml:1:5: Flow sequence.* must be sufficiently indented and end with a .$/],
+    [`${MINIMAL}---\na: 1\n`, /^agent.yaml:3:1: a second document begins here; one is expected$/],
   ];
   for (const [text, message] of cases)
     t.throws(() => parseAgentConfig(text, 'agent.yaml'), { code: 'CONFIG_INVALID', message }, text);

@@ -306,6 +306,8 @@ tap.test('credentials: verified TLS only, wrong ones told apart, files checked',
   const { MESH_CA_FILE: _, ...noCa } = env;
   const before = seen.length;
   t.match(await run(['status'], { env: noCa }), { code: 1, err: /certificate is not trusted/ });
+  const elsewhere = { ...env, MESH_API: String(env.MESH_API).replace('127.0.0.1', 'localhost') };
+  t.match(await run(['status'], { env: elsewhere }), { code: 1, err: /certificate is for other addresses/ });
   t.equal(seen.length, before, 'no credential was sent to an unverified server');
   t.match(await run(['status'], { env: { ...env, MESH_API: 'http://127.0.0.1:1' } }), { code: 1, err: /only https/ });
   t.match(await run(['status'], {}), { code: 1, err: /no controller is named/ });

@@ -96,6 +96,11 @@ t.test('what is no object of ours is refused with its reason', async (t) => {
     [{ apiVersion: 1, kind: {} }, 'kind', /required/],
     [{ apiVersion: 'v1', kind: 'Pod' }, 'kind', /no kind/],
     [{ apiVersion: 'networking.istio.io/v2', kind: 'Gateway' }, 'kind', /networking.istio.io\/v1,/],
+    [
+      { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'a' } },
+      'kind',
+      /WorkloadGroup says what a host may/,
+    ],
     [{ apiVersion: 'hostmesh.io/v1', kind: 'Host', metadata: { name: 'a' } }, 'kind', /can be stored/],
     [{ apiVersion: 'v1', kind: 'Service' }, 'metadata', /metadata/],
     [virtualService({}, { name: 'A_B' }), 'metadata.name', /not a valid name/],
