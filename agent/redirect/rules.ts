@@ -9,6 +9,7 @@ export const CHAINS = {
   prerouting: 'MESH_PREROUTING',
   guardOut: 'MESH_GUARD_OUT',
   guardIn: 'MESH_GUARD_IN',
+  guardAnswer: 'MESH_GUARD_ANSWER',
   zone: 'MESH_ZONE',
 } as const;
 
@@ -20,6 +21,10 @@ const LINK_LOCAL: Readonly<Record<Family, string>> = { v4: '169.254.0.0/16', v6:
 const RESET = '-j REJECT --reject-with tcp-reset';
 /** Guards look at connection attempts only: a reply whose port happens to be one of ours is none (`--syn` as iptables-save prints it). */
 const SYN = '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN';
+
+/** What a listening socket answers a connection attempt with. */
+const SYN_ACK = '-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN,ACK';
+const LAST_UID = 4_294_967_294;
 
 /**
  * The wanted content of our chains for one family, in the words of iptables-save, guards (filter) first, redirects (nat) last. `spec` has passed policy.ts,
@@ -71,13 +76,35 @@ function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
       );
     }
   }
-  return {
-    chains: new Map([
-      [CHAINS.guardIn, straight(CHAINS.guardIn, '')],
-      [CHAINS.guardOut, out],
-    ]),
-    jumps: [`-A INPUT ${SYN} -j ${CHAINS.guardIn}`, `-A OUTPUT ${SYN} -j ${CHAINS.guardOut}`],
-  };
+  const answers = guardAnswers(spec);
+  const jumps = [`-A INPUT ${SYN} -j ${CHAINS.guardIn}`, `-A OUTPUT ${SYN} -j ${CHAINS.guardOut}`];
+  const chains = new Map([
+    [CHAINS.guardIn as string, straight(CHAINS.guardIn, '')],
+    [CHAINS.guardOut, out],
+  ]);
+  if (answers.length === 0) return { chains, jumps };
+  chains.set(CHAINS.guardAnswer, answers);
+  return { chains, jumps: [...jumps, `-A OUTPUT ${SYN_ACK} -j ${CHAINS.guardAnswer}`] };
+}
+
+/**
+ * (d) On the ports that redirects lead to nobody but the proxy answers. They are above 1023: when the proxy dies, any local user may bind them
+ * before it is back, and would be handed what the workloads say (seen). The client then waits, and is served when the proxy is back. A
+ * SYN-ACK without an owner is a SYN cookie: under a flood from outside the inbound port needs them, while a squatter on an outbound port
+ * could bring them about.
+ */
+function guardAnswers(spec: RedirectSpec): string[] {
+  const { proxyUid } = spec;
+  const rule = (ports: string, owner: string) =>
+    `-A ${CHAINS.guardAnswer} -p tcp -m multiport --sports ${ports} -m owner ${owner} -j DROP`;
+  const outbound = chunk(sorted(spec.workloads.map((w) => w.outboundPort)));
+  const others = [proxyUid === 1 ? '0' : `0-${proxyUid - 1}`, `${proxyUid + 1}-${LAST_UID}`];
+  return [
+    ...outbound.map((ports) => rule(ports, `! --uid-owner ${proxyUid}`)),
+    ...(spec.inboundPorts.length > 0
+      ? others.map((range) => rule(String(spec.inboundPort), `--uid-owner ${range}`))
+      : []),
+  ];
 }
 
 /**

@@ -18,7 +18,7 @@ export interface ReadTable extends OwnedTable {
   readonly otherwiseEmpty: boolean;
 }
 
-const OWN_CHAIN = /^MESH_(OUTPUT|PREROUTING|GUARD_OUT|GUARD_IN|ZONE)$/;
+const OWN_CHAIN = /^MESH_(OUTPUT|PREROUTING|GUARD_OUT|GUARD_IN|GUARD_ANSWER|ZONE)$/;
 const TARGET = /(?:^| )(?:-j|-g) (\S+)(?: |$)/;
 
 /** Chain or target that a rule leads to; quoted text (a foreign rule's comment) is not looked at. */
