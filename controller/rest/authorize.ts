@@ -54,13 +54,18 @@ export function ownershipRefusal(
   const spec = (object.spec ?? {}) as { exportTo?: readonly string[]; addresses?: readonly string[] };
   const exportTo = spec.exportTo ?? [];
   if (exportTo.length > 0 && exportTo.every((to) => to === '.' || to === namespace)) return undefined;
-  const foreign = hostsOf(object).find((host) => ownerOf(host, namespace, meshConfig) !== namespace);
+  // A ServiceEntry's host is a name as it stands: without a dot it would be what every namespace calls its own service, or a machine, by.
+  const owner = (host: string) =>
+    object.kind === 'ServiceEntry' && !host.includes('.')
+      ? declaredOwner(host.toLowerCase(), meshConfig)
+      : ownerOf(host, namespace, meshConfig);
+  const foreign = hostsOf(object).find((host) => owner(host) !== namespace);
   const keep = `so exportTo must be ["."] (valid in ${namespace} only)`;
   if (foreign !== undefined) {
-    const owner = ownerOf(foreign, namespace, meshConfig);
-    return owner === undefined
+    const theirs = owner(foreign);
+    return theirs === undefined
       ? `no namespace owns the host ${foreign} (MeshConfig.hostOwnership), ${keep}`
-      : `the host ${foreign} belongs to the namespace ${owner}, ${keep}`;
+      : `the host ${foreign} belongs to the namespace ${theirs}, ${keep}`;
   }
   if (object.kind === 'ServiceEntry' && (spec.addresses ?? []).length > 0)
     return `spec.addresses would capture the traffic of other namespaces, ${keep}`;
@@ -82,7 +87,11 @@ export function ownerOf(host: string, namespace: string, meshConfig: MeshObject 
   const name = host.toLowerCase();
   if (!name.includes('.') && !name.includes('*')) return namespace;
   const service = SERVICE.exec(name);
-  if (service !== null) return service[1];
+  return service === null ? declaredOwner(name, meshConfig) : service[1];
+}
+
+/** Whom MeshConfig gives the name (lower case) to. */
+function declaredOwner(name: string, meshConfig: MeshObject | undefined): string | undefined {
   const spec = meshConfig?.spec as
     | { hostOwnership?: readonly { hosts?: readonly string[]; namespace?: string }[] }
     | undefined;

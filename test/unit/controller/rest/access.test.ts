@@ -179,6 +179,15 @@ t.test('who owns a host', async (t) => {
   const entry = (spec: object) => ({ ...serviceEntry('x', spec), metadata: { name: 'x', namespace: 'shop' } });
   t.match(ownershipRefusal(principal, entry({ addresses: ['10.0.0.1'] }), undefined), /capture the traffic/);
   t.equal(ownershipRefusal(principal, entry({ addresses: ['10.0.0.1'], exportTo: ['.'] }), undefined), undefined);
+  const short = entry({ hosts: ['ratings'] });
+  t.match(
+    ownershipRefusal(principal, short, undefined),
+    /no namespace owns the host ratings/,
+    'what others call theirs',
+  );
+  t.equal(ownershipRefusal(principal, entry({ hosts: ['ratings'], exportTo: ['shop'] }), undefined), undefined);
+  const given = { spec: { hostOwnership: [{ hosts: ['ratings'], namespace: 'shop' }] } } as unknown as MeshObject;
+  t.equal(ownershipRefusal(principal, short, given), undefined, 'an admin may give it');
   t.match(ownershipRefusal(principal, entry({ hosts: ['x.y.com'], exportTo: ['.', 'other'] }), undefined), /exportTo/);
 });
 
