@@ -43,7 +43,9 @@ export async function bundleProgram(
     logLevel: 'warning',
     banner: { js: BANNER },
   });
-  return { text: result.outputFiles[0]!.text, licences: licencesOf(root, Object.keys(result.metafile.inputs)) };
+  // Started as `node FILE`, from a wrapper or a unit: without a first line of its own it is no script that lacks a mode.
+  const text = result.outputFiles[0]!.text.replace(/^#!.*\n/, '');
+  return { text, licences: licencesOf(root, Object.keys(result.metafile.inputs)) };
 }
 
 /** Folders of the npm packages that the inputs (paths below root) lie in. Innermost package counts; sorted, each once. */

@@ -10,7 +10,14 @@ import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { runCli } from '../../../cli/program.ts';
 import { bundleProgram, PROGRAMS, type ProgramName } from './bundle.ts';
-import { debianChangelog, programCopyright, type Release, vendorCopyright } from './copyright.ts';
+import {
+  debianChangelog,
+  LICENCES_FILE,
+  programCopyright,
+  programLicences,
+  type Release,
+  vendorCopyright,
+} from './copyright.ts';
 import { envoyVersion, fetchBinaries, fetchNfpm, nodePins } from './inputs.ts';
 import { bashCompletion, type CommandHelp, commandsOf, configPage, filledPage, helpPage } from './manual.ts';
 import { type NfpmMeta, nfpmConfig, packageFileName, rpmChangelogFile } from './nfpm.ts';
@@ -97,7 +104,8 @@ async function stageFiles(stage: string, order: Order, specs: readonly PackageSp
     if (!(name in PROGRAMS)) continue;
     const { text, licences } = await bundleProgram(ROOT, name as ProgramName);
     write(`${name}.mjs`, text);
-    write(`${name}.copyright`, programCopyright(licences));
+    write(`${name}.copyright`, programCopyright(name, licences));
+    writeGz(`${name}.${LICENCES_FILE}`, programLicences(licences));
   }
   for (const name of ['mesh-agent', 'mesh-controller']) {
     writeGz(`${name}.8`, filledPage(read(`packaging/man/${name}.8`), head(name, 8)));
@@ -153,9 +161,7 @@ function buildOne(
   { nfpm, stage, order }: { nfpm: string; stage: string; order: Order },
 ): void {
   const binaries = arch === 'all' ? '' : fetchBinaries(ROOT, arch);
-  if (spec.name === 'mesh-node') vendor(stage, spec.name, 'Node.js', 'https://nodejs.org', `${binaries}/NODE-LICENSE`);
-  if (spec.name === 'mesh-envoy')
-    vendor(stage, spec.name, 'Envoy', 'https://www.envoyproxy.io', `${binaries}/ENVOY-LICENSE`);
+  if (arch !== 'all') stageVendor(stage, spec, binaries);
   const meta: NfpmMeta = { maintainer: order.maintainer, epoch: order.epoch, releases: releasesOf(spec, order) };
   const config = nfpmConfig(spec, format, arch, { root: ROOT, stage, binaries }, meta) as Record<string, unknown>;
   if (format === 'rpm') {
@@ -171,8 +177,26 @@ function buildOne(
   console.log(`${(statSync(file).size / 1e6).toFixed(1).padStart(6)} MB  ${file}`);
 }
 
-function vendor(stage: string, name: string, upstream: string, source: string, licence: string): void {
-  writeFileSync(join(stage, `${name}.copyright`), vendorCopyright(upstream, source, readFileSync(licence, 'utf8')));
+const VENDORS: Readonly<Record<string, { upstream: string; source: string; holder: string; file: string }>> = {
+  'mesh-node': {
+    upstream: 'Node.js',
+    source: 'https://nodejs.org',
+    holder: '2009-2026 Node.js contributors, and those of the parts in it',
+    file: 'NODE-LICENSE',
+  },
+  'mesh-envoy': {
+    upstream: 'Envoy',
+    source: 'https://www.envoyproxy.io',
+    holder: '2016-2026 Envoy Project Authors',
+    file: 'ENVOY-LICENSE',
+  },
+};
+
+function stageVendor(stage: string, { name, licence }: PackageSpec, binaries: string): void {
+  const { upstream, source, holder, file } = VENDORS[name]!;
+  writeFileSync(join(stage, `${name}.copyright`), vendorCopyright(name, upstream, source, holder, licence));
+  const text = readFileSync(join(binaries, file));
+  writeFileSync(join(stage, `${name}.${LICENCES_FILE}.gz`), gzipSync(text, { level: 9 }));
 }
 
 try {

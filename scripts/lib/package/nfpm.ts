@@ -2,8 +2,7 @@
  * A package as nfpm wants it (pure). In: a PackageSpec, a format, where staged files and binaries lie. Out: nfpm's configuration (JSON is
  * YAML) and the package's file name. Must set every mode, owner and time itself: what the checkout's umask gives must not be in a package.
  */
-import type { Release } from './copyright.ts';
-import { rpmChangelog } from './copyright.ts';
+import { type Release, rpmChangelog, wrap } from './copyright.ts';
 import type { Arch, Format, PackageFile, PackageSpec } from './spec.ts';
 
 export interface NfpmPlaces {
@@ -65,7 +64,7 @@ export function nfpmConfig(
     vendor: 'Hostmesh',
     homepage: 'https://hostmesh.io',
     license: spec.licence,
-    description: `${spec.summary}\n${spec.description}`,
+    description: `${spec.summary}\n${wrap(spec.description, 72).join('\n')}`,
     mtime,
     depends: [...spec.depends[format], ...shell],
     recommends: [...(spec.recommends?.[format] ?? [])],
@@ -74,8 +73,14 @@ export function nfpmConfig(
       ...files.map((file) => content(file, format, places, mtime)),
     ],
     scripts: Object.fromEntries(scripts),
-    deb: { compression: 'zstd' },
-    rpm: { summary: spec.summary, group: spec.rpmGroup, compression: 'zstd', buildhost: 'localhost' },
+    // lintian of Debian 12 knows no zstd, and xz takes nfpm minutes
+    deb: { compression: 'gzip' },
+    rpm: {
+      summary: `${spec.summary[0]!.toUpperCase()}${spec.summary.slice(1)}`,
+      group: spec.rpmGroup,
+      compression: 'zstd',
+      buildhost: 'localhost',
+    },
   };
 }
 

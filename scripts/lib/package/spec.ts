@@ -4,6 +4,7 @@
  *
  * mesh-agent, mesh-controller and meshctl are the same on every machine (all, noarch); mesh-node and mesh-envoy are binaries.
  */
+import { LICENCES_FILE } from './copyright.ts';
 
 export const ARCHES = ['amd64', 'arm64'] as const;
 export type Arch = (typeof ARCHES)[number];
@@ -27,7 +28,9 @@ export interface PackageSpec {
   readonly licence: string;
   readonly section: string;
   readonly rpmGroup: string;
+  /** In lower case, as Debian has it; an rpm's begins with a capital. */
   readonly summary: string;
+  /** One paragraph; wrapped where a format wants it. */
   readonly description: string;
   readonly depends: Readonly<Record<Format, readonly string[]>>;
   readonly recommends?: Readonly<Record<Format, readonly string[]>>;
@@ -73,10 +76,10 @@ export function packageSpecs(versions: Versions): PackageSpec[] {
       file: 'node',
       summary: 'JavaScript runtime of the Hostmesh programs',
       description:
-        'Node.js as its makers publish it, for the programs of Hostmesh alone: it is not on the\npath and does not replace any other Node.js.',
+        'Node.js as its makers publish it, for the programs of Hostmesh alone: it is not on the path and does not replace any other Node.js.',
       depends: {
         deb: ['libc6 (>= 2.28)', 'libstdc++6 (>= 8)', 'libgcc-s1'],
-        rpm: ['glibc >= 2.28', 'libstdc++ >= 8', 'libgcc'],
+        rpm: ['glibc >= 2.28', 'libstdc++ >= 8'],
       },
     }),
     binary({
@@ -85,9 +88,9 @@ export function packageSpecs(versions: Versions): PackageSpec[] {
       licence: 'Apache-2.0',
       file: 'envoy',
       more: [{ from: 'bin:descriptors.pb', to: `${LIB}/descriptors.pb`, mode: 0o644 }],
-      summary: 'Envoy proxy for Hostmesh',
+      summary: 'proxy of the Hostmesh service mesh (Envoy)',
       description:
-        'Envoy as its makers publish it, unmodified, with the descriptions of its configuration\nmessages. The proxy of Hostmesh; not on the path.',
+        'Envoy as its makers publish it, unmodified, with the descriptions of its configuration messages. The proxy of Hostmesh; not on the path.',
       depends: { deb: ['libc6 (>= 2.30)'], rpm: ['glibc >= 2.30'] },
     }),
   ];
@@ -96,6 +99,12 @@ export function packageSpecs(versions: Versions): PackageSpec[] {
 function doc(name: string): PackageFile[] {
   return [
     { from: `stage:${name}.copyright`, to: `/usr/share/doc/${name}/copyright`, mode: 0o644, kind: 'doc' },
+    {
+      from: `stage:${name}.${LICENCES_FILE}.gz`,
+      to: `/usr/share/doc/${name}/${LICENCES_FILE}.gz`,
+      mode: 0o644,
+      kind: 'doc',
+    },
     {
       from: `stage:${name}.changelog.gz`,
       to: `/usr/share/doc/${name}/changelog.Debian.gz`,
@@ -138,7 +147,7 @@ function agent({ program: version, node, envoy }: Versions): PackageSpec {
     rpmGroup: 'System Environment/Daemons',
     summary: 'makes this host part of a Hostmesh service mesh',
     description:
-      'Verifies the signed configuration of the mesh, finds the other hosts by gossip, tells the\nlocal Envoy what to do, answers DNS for the names of the mesh. Installing it starts nothing\nand changes nothing on the network: mesh-agent(8) says how a host joins.',
+      'Verifies the signed configuration of the mesh, finds the other hosts by gossip, tells the local Envoy what to do, answers DNS for the names of the mesh. Installing it starts nothing and changes nothing on the network: mesh-agent(8) says how a host joins.',
     depends: {
       deb: [...nodeRange(node).deb, ...envoyRange(envoy).deb, 'systemd', 'iptables', 'iproute2', 'conntrack'],
       rpm: [...nodeRange(node).rpm, ...envoyRange(envoy).rpm, 'systemd', 'iptables', 'iproute', 'conntrack-tools'],
@@ -182,7 +191,7 @@ function controller({ program: version, node }: Versions): PackageSpec {
     rpmGroup: 'System Environment/Daemons',
     summary: 'stores, signs and publishes the configuration of a Hostmesh',
     description:
-      "Takes Istio's objects from operators, signs them, lets hosts join and issues their\ncertificates. Traffic goes on without it. Installing it starts nothing: mesh-controller(8)\nsays how a mesh is made.",
+      "Takes Istio's objects from operators, signs them, lets hosts join and issues their certificates. Traffic goes on without it. Installing it starts nothing: mesh-controller(8) says how a mesh is made.",
     depends: { deb: [...nodeRange(node).deb, 'systemd'], rpm: [...nodeRange(node).rpm, 'systemd'] },
     recommends: { deb: ['meshctl'], rpm: ['meshctl'] },
     files: [
@@ -210,7 +219,7 @@ function ctl({ program: version, node }: Versions): PackageSpec {
     rpmGroup: 'Applications/System',
     summary: 'operates a Hostmesh service mesh',
     description:
-      'Applies configuration to a mesh, asks and explains: by REST to a controller from any machine,\nor by a unix socket to the agent of a host.',
+      'Applies configuration to a mesh, asks and explains: by REST to a controller from any machine, or by a unix socket to the agent of a host.',
     depends: nodeRange(node),
     files: [
       ...program(name, '/usr/bin'),
