@@ -3,7 +3,7 @@ import { type ClusterPlan, plannedEndpoints } from './cluster-plan.ts';
 import { loadAssignment } from './endpoint.ts';
 import { ADS, any, compact, duration, type JsonObject, resource } from './json.ts';
 import { loadBalancing, outlierDetection } from './load-balancing.ts';
-import { CLUSTER } from './names.ts';
+import { CLUSTER, statName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { serviceMetadata } from './telemetry-labels.ts';
 import { ALPN, RAW, upstreamMtls } from './tls.ts';
@@ -23,6 +23,7 @@ export function clusterResource(plan: ClusterPlan): XdsResource {
   const pool = policy.connectionPool;
   const body: JsonObject = {
     ...discovery(plan),
+    alt_stat_name: statName(plan.name),
     connect_timeout: duration(pool?.tcp?.connectTimeout) ?? CONNECT_TIMEOUT,
     circuit_breakers: circuitBreakers(pool),
     ...keepalive(pool),

@@ -24,6 +24,14 @@ export function clusterName(client: ClientView, service: ServiceView, port: numb
   return `${sniName(service.host, port, subset)}${client.variant(service)}`;
 }
 
+/**
+ * Name of a cluster in Envoy's statistics, `outbound|9080|v1|reviews_default_svc_cluster_local`. Envoy takes what follows the first dot for a
+ * part of the metric: with the cluster's own name Prometheus would get hundreds of metrics a cluster instead of one label.
+ */
+export function statName(cluster: string): string {
+  return cluster.replaceAll('_.', '|').replaceAll('.', '_');
+}
+
 /** Route configuration of one workload and port: `vip` for virtual and written addresses, `any` for services that live wherever clients go. */
 export function routeName(workload: WorkloadView, port: number, scope: 'vip' | 'any'): string {
   return `outbound_.${port}_.${workload.group}${scope === 'any' ? '_.any' : ''}`;

@@ -172,7 +172,7 @@ const TCP_FIELDS: JsonObject = {
   requested_server_name: '%REQUESTED_SERVER_NAME%',
   response_code_details: '%RESPONSE_CODE_DETAILS%',
   response_flags: '%RESPONSE_FLAGS%',
-  upstream_cluster: '%UPSTREAM_CLUSTER%',
+  upstream_cluster: '%UPSTREAM_CLUSTER_RAW%',
   upstream_host: '%UPSTREAM_HOST%',
   upstream_local_address: '%UPSTREAM_LOCAL_ADDRESS%',
   upstream_peer: '%UPSTREAM_PEER_URI_SAN%',
