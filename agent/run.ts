@@ -5,7 +5,7 @@
 import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { AgentStatus } from '../api/http/admin-api.ts';
-import { writeFileAtomic } from '../runtime/atomic-file.ts';
+import { removeLeftovers, writeFileAtomic } from '../runtime/atomic-file.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { type Part, startParts } from '../runtime/lifecycle.ts';
 import { createAdmin } from './admin/admin-server.ts';
@@ -46,6 +46,7 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps, signal: A
   const sockets = createSockets();
   const facts = createHostFacts(config, createUsers({ exec: createExec() }), deps.clock);
   await facts.start();
+  await removeLeftovers(config.stateDir).catch((error) => log.warn('left-over files not removed', { error }));
   await prepareProxy(config);
   const rooms = joinRooms(
     config,

@@ -1,8 +1,8 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { writeFileAtomic } from '../../../runtime/atomic-file.ts';
+import { removeLeftovers, writeFileAtomic } from '../../../runtime/atomic-file.ts';
 import { backoffMs } from '../../../runtime/backoff.ts';
 import { delay } from '../../../runtime/clock.ts';
 import { type Part, startParts } from '../../../runtime/lifecycle.ts';
@@ -68,4 +68,22 @@ t.test('delay ends with its signal', async (t) => {
   abort.abort(new Error('enough'));
   await t.rejects(waiting, /enough/);
   await t.rejects(delay(60_000, abort.signal), /enough/);
+});
+
+t.test('what a killed writer left is removed, nothing else', async (t) => {
+  const dir = t.testdir({
+    'host.pem': 'key',
+    'host.pem.tmp-12-0': 'half a key',
+    'a.tmp-x': 'ours? no',
+    deep: { 'generation-3.json.tmp-7-14': '{', 'generation-2.json': '{}' },
+    elsewhere: { 'other.tmp-1-1': 'not below by a link' },
+    state: {},
+  });
+  symlinkSync(join(dir, 'elsewhere'), join(dir, 'state', 'link'));
+  await removeLeftovers(join(dir, 'state'));
+  t.same(readdirSync(join(dir, 'elsewhere')), ['other.tmp-1-1']);
+  await removeLeftovers(dir);
+  t.same(readdirSync(dir).sort(), ['a.tmp-x', 'deep', 'elsewhere', 'host.pem', 'state']);
+  t.same(readdirSync(join(dir, 'deep')), ['generation-2.json']);
+  await removeLeftovers(join(dir, 'none'));
 });
