@@ -69,7 +69,8 @@ async function main(argv: readonly string[]): Promise<number> {
     }
   } catch (error) {
     const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
-    return fail(`mesh-agent: ${errorLine(error)}\n`, code);
+    // each fault of agent.yaml on its own line; anything else in one
+    return fail(`mesh-agent: ${hasCode(error, 'CONFIG_INVALID') ? error.message : errorLine(error)}\n`, code);
   }
   return wrongUsage(command === undefined ? 'a command is missing' : `unknown command ${command}`);
 }
@@ -142,7 +143,10 @@ async function ownerOf(configText: string, path: string): Promise<{ uid: number;
   const found = await exec('id', ['--group', proxy], { timeoutMs: 5000, maxBytes: 1024 });
   const gid = Number(found.stdout.trim());
   if (found.code !== 0 || !Number.isInteger(gid))
-    throw new MeshError('USER_UNKNOWN', `no such user: ${proxy} (${path})`);
+    throw new MeshError(
+      'USER_UNKNOWN',
+      `no such user: ${proxy} (${path}); systemd-sysusers makes it from packaging/sysusers.d`,
+    );
   return { uid, gid };
 }
 

@@ -13,6 +13,13 @@ const cases: [name: string, program: string, args: string[], code: number, says:
   ['an option that is none', 'agent', ['run', '--colour'], 64, /^mesh-agent: Unknown option '--colour'\n\nusage:/],
   ['no agent.yaml', 'agent', ['run', '--config', 'DIR/a.yaml'], 78, /^mesh-agent: \S+a\.yaml: there is no such file/],
   ['a folder', 'agent', ['check-config', '--config', 'DIR'], 78, /^mesh-agent: \S+: cannot read it: EISDIR.*\n$/],
+  [
+    'two faults',
+    'agent',
+    ['check-config', '--config', '/dev/null'],
+    78,
+    /^mesh-agent: \S+ host is .*\n\S+ trustDomain is .*\n$/,
+  ],
   ['nothing', 'controller', [], 64, /^mesh-controller: a command is missing\n\nusage:/],
   ['a command that is none', 'controller', ['start'], 64, /^mesh-controller: unknown command start\n\nusage:/],
   ['no controller.yaml', 'controller', ['run', '--config', 'DIR/c.yaml'], 78, /c\.yaml: there is no such file/],
