@@ -26,6 +26,8 @@ const USAGE = `usage: mesh-agent COMMAND [--config FILE]
   --check-config, --version, --help
 `;
 const DEFAULT_CONFIG = '/etc/mesh/agent.yaml';
+const HOW_TO_JOIN =
+  'run `mesh-agent join` as root with the join string that `meshctl token create` prints on its standard input';
 const MAX_CONFIG_BYTES = 1 << 20;
 const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
 /** What no restart mends: the unit must not try again and again. */
@@ -171,6 +173,7 @@ async function run(path: string): Promise<number> {
     config = parseAgentConfig(readConfigText(path), path);
   } catch (error) {
     if (!hasCode(error, 'CONFIG_INVALID')) throw error;
+    if (lacksOnlyJoin(path)) throw new MeshError('NOT_JOINED', `this host has not joined a mesh; ${HOW_TO_JOIN}`);
     return fail(`mesh-agent: ${error.message}\n`, EXIT.config);
   }
   log.setLevel(config.logLevel);
@@ -215,6 +218,16 @@ function statusLine({ generation, ackedGeneration, peers, problems }: AgentStatu
   const behind = ackedGeneration < generation ? `, ${ackedGeneration} acknowledged by Envoy` : '';
   const worst = problems[0] === undefined ? '' : `; ${problems.length} problems: ${problems[0]}`;
   return `serving generation ${generation}${behind}, ${peers.alive} peers alive${worst}`;
+}
+
+/** agent.yaml lacks only what `mesh-agent join` writes into it. */
+function lacksOnlyJoin(path: string): boolean {
+  try {
+    parseAgentConfig(`${readConfigText(path)}\nhost: not-joined\ntrustDomain: not.joined\n`, path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** A changed file is judged at once and used at the next start; what runs goes on as it is. */

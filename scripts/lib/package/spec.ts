@@ -157,6 +157,7 @@ function agent({ program: version, node, envoy }: Versions): PackageSpec {
     files: [
       ...program(name, '/usr/sbin'),
       { from: 'packaging/bin/agent-stop', to: `${LIB}/agent-stop`, mode: 0o755 },
+      { from: 'packaging/bin/redirect-watch', to: `${LIB}/redirect-watch`, mode: 0o755 },
       { from: 'packaging/etc/agent.yaml', to: '/usr/share/mesh/agent.yaml', mode: 0o644, only: 'deb' },
       { from: 'packaging/etc/agent.yaml', to: '/etc/mesh/agent.yaml', mode: 0o644, kind: 'config', only: 'rpm' },
       ...units(
@@ -168,6 +169,7 @@ function agent({ program: version, node, envoy }: Versions): PackageSpec {
         'mesh-redirect.service',
         'mesh-redirect.path',
         'mesh-redirect-apply.service',
+        'mesh-redirect-watch.service',
       ),
       { from: `packaging/sysusers.d/${name}.conf`, to: `/usr/lib/sysusers.d/${name}.conf`, mode: 0o644 },
       { from: `packaging/tmpfiles.d/${name}.conf`, to: `/usr/lib/tmpfiles.d/${name}.conf`, mode: 0o644 },
