@@ -2,7 +2,7 @@
  * The life of one agent: what is started in which order, what follows a change, how it stops and leaves. In: agent.yaml, STATE_DIR. Out: a
  * host that serves. READY means: the last verified config and the kept endpoints are acknowledged by Envoy, and the rules stand.
  */
-import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { AgentStatus } from '../api/http/admin-api.ts';
 import { removeLeftovers, writeFileAtomic } from '../runtime/atomic-file.ts';
@@ -85,7 +85,8 @@ export async function prepareProxy(config: AgentConfig): Promise<void> {
   const paths = proxyPaths(config);
   await mkdir(dirname(paths.bootstrap), { recursive: true, mode: 0o750 });
   await mkdir(paths.proxyDir, { recursive: true });
-  await chmod(paths.proxyDir, 0o2770);
+  // Packages make it so beforehand: a hardened unit (RestrictSUIDSGID=) may not set that bit itself.
+  if (((await stat(paths.proxyDir)).mode & 0o7777) !== 0o2770) await chmod(paths.proxyDir, 0o2770);
   const { xdsSocket, adminSocket } = paths;
   const { host, trustDomain, locality, metricsAddress, ports } = config;
   const text = JSON.stringify(
