@@ -63,6 +63,7 @@ function mtlsChains({ view, workload, port }: Context): readonly Chain[] {
       match: match([ALPN.http, ALPN.http2]),
       filters: [http({ view, workload, port }, true)],
       transportSocket,
+      metadata: revocations(view),
     },
     {
       name: `${port.number}_mtls_tcp`,
@@ -106,7 +107,10 @@ function tcp({ workload, port }: Context, mtls: boolean): readonly JsonObject[] 
   ];
 }
 
-/** A revocation, and nothing else, changes this: Envoy then drains the chain's open connections, which no policy can reach any more (DESIGN 3.12). */
+/**
+ * A revocation, and nothing else, changes this: Envoy then drains the chain's open connections, which no policy can reach any more (DESIGN
+ * 3.12): bytes, and the request or stream that a connection is in the middle of (seen: a revoked host's went on to its end).
+ */
 function revocations({ revokedNames }: MeshView): JsonObject | undefined {
   if (revokedNames.length === 0) return undefined;
   return { filter_metadata: { hostmesh: { revoked: revokedNames } } };
