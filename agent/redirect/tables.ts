@@ -108,13 +108,14 @@ function projectTable(save: string, name: TableName, wanted: OwnedTable): string
     .filter((line) => !isOurs(line))
     .map((line) => line.replace(/ \[\d+:\d+\]$/, ''));
   if (foreign.length === 0 && isClean(wanted)) return [];
+  const chains = [...wanted.chains].sort(([a], [b]) => compare(a, b)); // as iptables-save lists them
   return [
     `*${name}`,
     ...foreign.filter((line) => line.startsWith(':')),
-    ...[...wanted.chains.keys()].map((chain) => `:${chain} -`),
+    ...chains.map(([chain]) => `:${chain} -`),
     ...wanted.jumps,
     ...foreign.filter((line) => !line.startsWith(':')),
-    ...[...wanted.chains.values()].flat(),
+    ...chains.flatMap(([, rules]) => rules),
     'COMMIT',
   ];
 }
