@@ -58,8 +58,14 @@ function plain(fields: Record<string, unknown> = {}): Record<string, unknown> {
   return out;
 }
 
+/** For a terminal: one line, and nothing that a terminal obeys, since fields hold words of hosts and operators. */
 function textLine(info: winston.Logform.TransformableInfo): string {
   const { timestamp, level, message, room, program, ...fields } = info;
   const rest = Object.entries(fields).map(([k, v]) => `${k}=${typeof v === 'string' ? v : JSON.stringify(v)}`);
-  return [timestamp, String(level).toUpperCase().padEnd(5), `${String(room ?? program)}:`, message, ...rest].join(' ');
+  return [timestamp, String(level).toUpperCase().padEnd(5), `${String(room ?? program)}:`, message, ...rest]
+    .join(' ')
+    .replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is escaped
+const UNSAFE = /[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;

@@ -6,7 +6,7 @@ import { removeLeftovers, writeFileAtomic } from '../../../runtime/atomic-file.t
 import { backoffMs } from '../../../runtime/backoff.ts';
 import { delay } from '../../../runtime/clock.ts';
 import { type Part, startParts } from '../../../runtime/lifecycle.ts';
-import { silentLogger } from '../../../runtime/log.ts';
+import { createLogger, silentLogger } from '../../../runtime/log.ts';
 
 t.test('parts start in order and stop in reverse; a failed start undoes the earlier ones and rethrows', async (t) => {
   const seen: string[] = [];
@@ -86,4 +86,12 @@ t.test('what a killed writer left is removed, nothing else', async (t) => {
   t.same(readdirSync(dir).sort(), ['a.tmp-x', 'deep', 'elsewhere', 'host.pem', 'state']);
   t.same(readdirSync(join(dir, 'deep')), ['generation-2.json']);
   await removeLeftovers(join(dir, 'none'));
+});
+
+t.test('a log line on a terminal is one line without what a terminal obeys', async (t) => {
+  const written: string[] = [];
+  t.intercept(process.stderr, 'write', { value: (text: string) => void written.push(text) });
+  createLogger({ program: 'x', format: 'text' }).warn('refused', { reason: '\u001b[31mred\nfake line\u009b2J' });
+  t.equal(written.length, 1);
+  t.match(written[0], /reason=\\u001b\[31mred\\u000afake line\\u009b2J\n$/);
 });
