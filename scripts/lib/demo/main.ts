@@ -97,19 +97,31 @@ interface Interruption {
   wait(): Promise<void>;
 }
 
-/** A signal ends what is under way; one more leaves at once. */
+/**
+ * A signal ends what is under way, and everything is taken down. One more is answered, a third leaves at once: `scripts/lab down` then goes on by
+ * itself. A terminal that goes away takes nothing with it.
+ */
 function onSignals(): Interruption {
   const controller = new AbortController();
+  let asked = 0;
   let waiting: (() => void) | undefined;
+  const stop = (name: string) => {
+    process.stdout.write('\ntaking everything down\n');
+    if (waiting === undefined) controller.abort(new Error(`stopped by ${name}`));
+    waiting?.();
+    waiting = undefined;
+  };
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(130);
-      process.stdout.write('\ntaking everything down\n');
-      if (waiting === undefined) controller.abort(new Error(`stopped by ${name}`));
-      waiting?.();
-      waiting = undefined;
+      if (name === 'SIGHUP' && asked > 0) return;
+      asked += 1;
+      if (asked === 1) return stop(name);
+      if (asked === 2)
+        process.stdout.write('still at it; once more leaves it to `scripts/lab down`, which goes on by itself\n');
+      else process.exit(130);
     });
   }
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {}); // nobody reads any more
   return {
     signal: controller.signal,
     wait: () =>

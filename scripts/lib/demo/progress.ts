@@ -21,7 +21,7 @@ export async function tell(number: number, total: number, step: Step, world: Wor
   stopTicking();
   const ms = Math.round(performance.now() - begin);
   const lines = [
-    `${error === undefined ? 'ok  ' : 'FAIL'} ${head} (${(ms / 1000).toFixed(1)} s)`,
+    `${error === undefined ? 'ok  ' : world.signal.aborted ? 'left' : 'FAIL'} ${head} (${(ms / 1000).toFixed(1)} s)`,
     ...notes.map((note) => `       ${note.length > MAX_NOTE ? `${note.slice(0, MAX_NOTE)}...` : note}`),
     ...(error === undefined ? [] : [`       ${error}`]),
   ];
