@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** mesh-agent: command line and exit codes (0 done, 1 failed, 64 usage, 78 agent.yaml is invalid or the host has not joined). */
+/** mesh-agent: command line and exit codes (0 done, 1 failed, 64 usage, 75 start me anew, 78 agent.yaml is invalid or the host has not joined). */
 import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -29,7 +29,8 @@ const DEFAULT_CONFIG = '/etc/mesh/agent.yaml';
 const HOW_TO_JOIN =
   'run `mesh-agent join` as root with the join string that `meshctl token create` prints on its standard input';
 const MAX_CONFIG_BYTES = 1 << 20;
-const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
+/** `startAnew` (EX_TEMPFAIL): no success, or systemd would run ExecStop=, which takes the host out of the mesh. */
+const EXIT = { ok: 0, failed: 1, usage: 64, startAnew: 75, config: 78 } as const;
 /** What no restart mends: the unit must not try again and again. */
 const CONFIG_CODES = new Set([
   'CONFIG_INVALID',
@@ -180,11 +181,13 @@ async function run(path: string): Promise<number> {
   const systemd = createSystemdNotifier(log);
   const stopWatchdog = systemd.startWatchdog();
   const starting = new AbortController();
-  const signalled = untilSignal().then((signal) => {
+  const reloaded = new Promise<'SIGHUP'>((resolve) => {
+    process.on('SIGHUP', () => mustStartAnew(path, config, log) && resolve('SIGHUP'));
+  });
+  const signalled = Promise.race([untilSignal(), reloaded]).then((signal) => {
     starting.abort(new MeshError('STOPPING', `stopped by ${signal}`));
     return signal;
   });
-  process.on('SIGHUP', () => onReload(path, config, log));
   const deps = {
     clock: systemClock,
     random: Math.random,
@@ -198,19 +201,20 @@ async function run(path: string): Promise<number> {
     agent = await startAgent(config, deps, starting.signal);
   } catch (error) {
     stopWatchdog();
-    if (starting.signal.aborted) return EXIT.ok;
+    if (starting.signal.aborted) return (await signalled) === 'SIGHUP' ? EXIT.startAnew : EXIT.ok;
     throw error;
   }
   const line = () => statusLine(agent.status());
   log.info('ready', { host: config.host, status: line() });
   await systemd.ready(line());
   const stopStatus = systemd.keepStatus(line);
-  log.info('stopping', { signal: await signalled });
+  const signal = await signalled;
+  log.info('stopping', { signal });
   await systemd.stopping();
   stopStatus();
   stopWatchdog();
   await agent.stop();
-  return EXIT.ok;
+  return signal === 'SIGHUP' ? EXIT.startAnew : EXIT.ok;
 }
 
 /** For `systemctl status`. */
@@ -230,16 +234,20 @@ function lacksOnlyJoin(path: string): boolean {
   }
 }
 
-/** A changed file is judged at once and used at the next start; what runs goes on as it is. */
-function onReload(path: string, running: AgentConfig, log: Logger & { setLevel(level: LogLevel): void }): void {
+/**
+ * SIGHUP, `systemctl reload`: agent.yaml is read again. True: it is good and says something new that a running agent cannot take up, so that this
+ * process is to end and be started anew, which costs no traffic. A bad file is refused, and what runs goes on.
+ */
+function mustStartAnew(path: string, running: AgentConfig, log: Logger & { setLevel(level: LogLevel): void }): boolean {
   try {
     const next = parseAgentConfig(readConfigText(path), path);
     log.setLevel(next.logLevel);
     const differs = JSON.stringify({ ...next, logLevel: '' }) !== JSON.stringify({ ...running, logLevel: '' });
-    if (differs) log.warn('agent.yaml is valid; all but logLevel is used from the next restart on', { file: path });
-    else log.info('agent.yaml read again', { file: path, log_level: next.logLevel });
+    log.info('agent.yaml read again', { file: path, log_level: next.logLevel, starts_anew: differs });
+    return differs;
   } catch (error) {
     log.error('agent.yaml is refused; the running config stays', { error });
+    return false;
   }
 }
 
