@@ -85,8 +85,8 @@ export async function createWorld(name: string, share: string): Promise<World> {
   execFileSync(join(ROOT, 'scripts/lib/package/machine-base'), { stdio: ['ignore', 'ignore', 'inherit'] });
   const netns = `system-${name}`;
   const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  if (existsSync(`/run/netns/${netns}`))
-    throw new Error(`the namespace ${netns} is there already: ip netns del ${netns}`);
+  // of a run that was killed; its machines ended with it
+  if (existsSync(`/run/netns/${netns}`)) ip('netns', 'del', netns);
   ip('netns', 'add', netns);
   for (const args of [
     ['link', 'set', 'lo', 'up'],
@@ -168,8 +168,11 @@ async function bootMachine(place: Place): Promise<Machine> {
   const log = `${root}.log`;
   const out = openSync(log, 'a');
   const nspawn = spawn(
-    'nsenter',
+    // it ends with this process, however that ends
+    'setpriv',
     [
+      '--pdeathsig=KILL',
+      'nsenter',
       `--net=/run/netns/${netns}`,
       'systemd-nspawn',
       '--quiet',

@@ -1,0 +1,390 @@
+// What an operator does on booted machines, and what must be true then (docs/packages.md). Rows run in order on one mesh: a calls, b and d
+// serve, c is the controller. d has the legacy backend of iptables.
+import tap, { type Test } from 'tap';
+import { eventually, type Machine } from '../../scripts/lib/package/machine.ts';
+import {
+  apt,
+  buildRepository,
+  createMesh,
+  type HostSetup,
+  joinHost,
+  journal,
+  type Mesh,
+  makeShare,
+  NEXT_VERSION,
+  NODE,
+  rulesOf,
+  startReviews,
+  waitServing,
+} from './mesh.ts';
+
+tap.setTimeout(840_000);
+
+const RATE = 200;
+const URL = 'http://reviews:9080/';
+const CLIENT: HostSetup = { group: 'default/client', user: 'client' };
+const REVIEWS: HostSetup = { group: 'default/reviews', user: 'reviews' };
+const MESH_NAME = 'reviews.default.svc.cluster.local';
+
+type Row = (t: Test, world: { mesh: Mesh; share: string; before: Map<string, string> }) => Promise<void>;
+
+const mainPid = async (machine: Machine, unit: string) =>
+  (await machine.must(`systemctl show -p MainPID --value ${unit}`)).trim();
+const isActive = async (machine: Machine, unit: string) =>
+  (await machine.exec(`systemctl is-active ${unit}`)).out.trim() === 'active';
+
+/** `act` under steady load of requests and of DNS questions; nothing may be lost. */
+async function underLoad(t: Test, mesh: Mesh, act: () => Promise<unknown>): Promise<void> {
+  const [requests, questions] = await Promise.all([mesh.load(URL, RATE), mesh.load(`dns:${MESH_NAME}`, 20)]);
+  try {
+    await act();
+  } finally {
+    const [http, dns] = await Promise.all([requests(), questions()]);
+    t.comment(
+      `${http.sent} requests, slowest ${http.slowestMs} ms; ${dns.sent} questions, slowest ${dns.slowestMs} ms`,
+    );
+    t.ok(http.sent > RATE, 'there was load');
+    t.strictSame(http.failed.slice(0, 5), [], `no request of ${http.sent} lost`);
+    t.strictSame(dns.failed.slice(0, 5), [], `no question of ${dns.sent} lost`);
+  }
+}
+
+const ready = (machine: Machine, but: string) =>
+  eventually(`${machine.name}: another agent is ready`, 30_000, async () => {
+    const [pid, active] = await Promise.all([mainPid(machine, 'mesh-agent'), isActive(machine, 'mesh-agent')]);
+    return active && pid !== '0' && pid !== but;
+  });
+
+/** Nothing of the mesh acts on this machine any more, and its network is what it was. */
+async function asBefore(t: Test, machine: Machine, before: string): Promise<void> {
+  await eventually(`${machine.name}: the units have stopped`, 20_000, async () => {
+    const { out } = await machine.exec(
+      "systemctl list-units --no-legend --plain 'mesh*' | grep -E ' (active|activating|deactivating) '",
+    );
+    return out === '';
+  });
+  t.equal(await rulesOf(machine), before, `${machine.name}: rules as before installation`);
+  t.equal((await machine.must('ip route show proto 77; ip -6 route show proto 77')).trim(), '', 'no route of ours');
+  t.notMatch(await machine.must('ss -Hltnu'), /:15\d\d\d /, 'no port of the mesh is open');
+  const user = machine.name === 'a' ? 'client' : 'reviews';
+  t.equal((await machine.exec('getent ahostsv4 outside.example', { user })).code, 0, 'other names resolve');
+  t.not((await machine.exec(`getent ahostsv4 ${MESH_NAME}`, { user })).code, 0, 'mesh names do not');
+}
+
+const ROWS: readonly (readonly [string, Row])[] = [
+  [
+    'apt install mesh-agent: nothing runs, no rule; start before a join says what to do, once',
+    async (t, { mesh: { a }, before }) => {
+      before.set('a', await rulesOf(a));
+      await a.must(apt('install mesh-agent'));
+      t.equal((await a.must("systemctl list-units --no-legend --plain 'mesh*'")).trim(), '', 'no unit is loaded');
+      t.equal(await rulesOf(a), before.get('a'), 'no rule');
+      t.equal((await a.must('ss -Hltnu')).trim(), '', 'nothing listens');
+      t.equal((await a.exec('systemctl is-enabled mesh-agent')).out.trim(), 'disabled');
+      t.not((await a.exec('systemctl start mesh-agent')).code, 0, 'start fails');
+      const said = (await a.must('journalctl -o cat -u mesh-agent'))
+        .split('\n')
+        .filter((line) => line.startsWith('mesh-agent:') && !/code=exited|with result/.test(line));
+      t.equal(said.length, 2, 'one line of its own, one of systemd');
+      t.match(said[0], /^mesh-agent: this host has not joined a mesh; run `mesh-agent join`/);
+      t.equal((await a.must('systemctl show -p NRestarts --value mesh-agent')).trim(), '0', 'no restart');
+      t.equal(await isActive(a, 'mesh-proxy'), false, 'no proxy');
+      t.equal((await a.must('ss -Hltnu')).trim(), '', 'still nothing listens');
+    },
+  ],
+  [
+    'join, then enable --now: ready within 5 s, serving by mutual TLS',
+    async (t, { mesh, before }) => {
+      for (const machine of [mesh.b, mesh.d]) {
+        if (machine === mesh.d)
+          for (const ip of ['iptables', 'ip6tables'])
+            await machine.must(`update-alternatives --set ${ip} /usr/sbin/${ip}-legacy`);
+        before.set(machine.name, await rulesOf(machine));
+        await joinHost(mesh, machine, REVIEWS);
+      }
+      await joinHost(mesh, mesh.a, CLIENT);
+      for (const machine of [mesh.b, mesh.d, mesh.a]) {
+        const begun = performance.now();
+        await machine.must('systemctl enable --now mesh-agent');
+        const ms = Math.round(performance.now() - begun);
+        t.ok(ms < 5000, `${machine.name} was ready after ${ms} ms`);
+      }
+      for (const machine of [mesh.b, mesh.d]) await startReviews(machine);
+      await waitServing(mesh, 2);
+      const reply = await mesh.call();
+      t.match(reply?.headers['x-forwarded-client-cert'], /URI=spiffe:\/\/mesh\.test\/ns\/default\/sa\/client/);
+      t.match(await mesh.d.must('iptables-legacy-save'), /MESH_OUTPUT/, 'd has its rules in the legacy tables');
+      const direct = await mesh.controller.exec(`curl -s -m 3 http://${mesh.b.address}:9080/`);
+      t.not(direct.code, 0, 'a machine outside the mesh is not served (STRICT)');
+    },
+  ],
+  [
+    'the units are closed: systemd-analyze security at most 3.0',
+    async (t, { mesh: { a, controller } }) => {
+      for (const [machine, unit] of [
+        [a, 'mesh-agent'],
+        [a, 'mesh-proxy'],
+        [controller, 'mesh-controller'],
+      ] as const) {
+        const said = await machine.must(`systemd-analyze security --no-pager ${unit}.service | tail -1`);
+        const score = Number(/: ([\d.]+) /.exec(said)?.[1]);
+        t.ok(score > 0 && score <= 3, `${unit}: ${score}`);
+      }
+    },
+  ],
+  [
+    'systemctl restart mesh-agent under load: nothing lost',
+    async (t, { mesh }) => {
+      for (const machine of [mesh.a, mesh.b]) {
+        const proxy = await mainPid(machine, 'mesh-proxy');
+        await underLoad(t, mesh, () => machine.must('systemctl restart mesh-agent'));
+        t.equal(await mainPid(machine, 'mesh-proxy'), proxy, `${machine.name}: Envoy went on`);
+      }
+    },
+  ],
+  [
+    'kill -9 of the agent under load: nothing lost, it is back',
+    async (t, { mesh }) => {
+      for (const machine of [mesh.a, mesh.b]) {
+        const before = await mainPid(machine, 'mesh-agent');
+        await underLoad(t, mesh, async () => {
+          await machine.must(`kill -KILL ${before}`);
+          await ready(machine, before);
+        });
+      }
+    },
+  ],
+  [
+    'the watchdog expires under load: nothing lost, it is back',
+    async (t, { mesh }) => {
+      const before = await mainPid(mesh.a, 'mesh-agent');
+      await underLoad(t, mesh, async () => {
+        await mesh.a.must(`kill -STOP ${before}`);
+        await ready(mesh.a, before);
+      });
+      t.match(await mesh.a.must('journalctl -o cat -u mesh-agent'), /Watchdog timeout/);
+    },
+  ],
+  [
+    'another program flushes the tables: ours are back within 5 s, foreign rules are untouched',
+    async (t, { mesh }) => {
+      for (const machine of [mesh.a, mesh.d]) {
+        await machine.must(
+          'iptables -t nat -N DOCKER && iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER && iptables -t nat -A DOCKER -p tcp --dport 8999 -j REDIRECT --to-ports 8998',
+        );
+        // a look of the watch lies between: what stands now is taken as ours only where it has our prefix
+        await eventually(
+          'the watch knows the rules',
+          10_000,
+          async () => (await machine.exec('test -s /run/mesh-redirect/watched')).code === 0,
+        );
+        const standing = await rulesOf(machine);
+        for (const flush of [
+          'iptables -F',
+          'iptables -t nat -F OUTPUT',
+          'iptables -t nat -F MESH_OUTPUT',
+          'ip6tables -F MESH_GUARD_IN',
+        ]) {
+          await machine.must(flush);
+          t.not(await rulesOf(machine), standing, `${machine.name}: ${flush}`);
+          const begun = performance.now();
+          await eventually(
+            `${machine.name}: rules are back after ${flush}`,
+            5000,
+            async () => (await rulesOf(machine)) === standing,
+          );
+          t.comment(`${flush}: back after ${Math.round(performance.now() - begun)} ms`);
+        }
+        t.match(await rulesOf(machine), /-A DOCKER -p tcp -m tcp --dport 8999/);
+        await machine.must(
+          'iptables -t nat -D PREROUTING -m addrtype --dst-type LOCAL -j DOCKER && iptables -t nat -F DOCKER && iptables -t nat -X DOCKER',
+        );
+      }
+      await mesh.a.must('nft flush ruleset');
+      await eventually(
+        'a serves again after nft flush ruleset',
+        5000,
+        async () => (await mesh.call())?.headers['x-forwarded-client-cert'] !== undefined,
+      );
+    },
+  ],
+  [
+    'ssh is never captured: port 22 of another host is reached directly',
+    async (t, { mesh }) => {
+      const server = mesh.b.start(`exec ${NODE} --no-warnings /srv/share/sample-service.ts ssh http=22`);
+      try {
+        const reply = await eventually('port 22 answers', 10_000, async () => {
+          const ran = await mesh.a.exec(`curl -sf -m 2 http://${mesh.b.address}:22/`, { user: 'client' });
+          return ran.code === 0 && (JSON.parse(ran.out) as { remote: string; headers: Record<string, string> });
+        });
+        t.match(reply.remote, mesh.a.address, 'the caller itself, no proxy');
+        t.notOk(reply.headers['x-forwarded-client-cert']);
+      } finally {
+        server.kill('SIGKILL');
+        await mesh.b.exec("kill $(ss -Hltnp 'sport = :22' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u)");
+      }
+    },
+  ],
+  [
+    'reload: a bad agent.yaml is refused and the running config stays',
+    async (t, { mesh: { a }, mesh }) => {
+      const pid = await mainPid(a, 'mesh-agent');
+      await a.must(
+        "cp -p /etc/mesh/agent.yaml /root/good && echo 'no-such-key: 1' >> /etc/mesh/agent.yaml && systemctl reload mesh-agent",
+      );
+      await eventually('it says so', 5000, async () => /no-such-key/.test(await journal(a, 'mesh-agent')));
+      t.equal(await mainPid(a, 'mesh-agent'), pid);
+      t.ok(await mesh.call(), 'still serving');
+      const checked = await a.exec('mesh-agent --check-config');
+      t.equal(checked.code, 78);
+      t.match(checked.err, /agent\.yaml:\d+:1: .*no-such-key/);
+      await a.must('mv /root/good /etc/mesh/agent.yaml && systemctl reload mesh-agent && mesh-agent check-config');
+    },
+  ],
+  [
+    'DNS: other names always, mesh names by UDP and TCP; when the agent failed for good other names resolve',
+    async (t, { mesh: { a }, mesh }) => {
+      const ask = (name: string, options = '') =>
+        a.exec(`env RES_OPTIONS='${options}' getent ahostsv4 ${name}`, { user: 'client' });
+      for (const options of ['', 'use-vc']) {
+        t.match((await ask(MESH_NAME, options)).out, /^240\.240\./, `${options} mesh name`);
+        t.match((await ask('outside.example', options)).out, /^10\.213\.0\.254/, `${options} other name`);
+      }
+      await a.must(
+        'mv /usr/lib/mesh/mesh-agent.mjs /usr/lib/mesh/aside.mjs && echo "process.exit(1)" > /usr/lib/mesh/mesh-agent.mjs',
+      );
+      // the root oneshots are the same program: they need a good one
+      await a.must(
+        "mkdir -p /run/systemd/system/mesh-dns-off.service.d && printf '[Service]\\nExecStart=\\nExecStart=/usr/lib/mesh/node /usr/lib/mesh/aside.mjs redirect dns-off --config /etc/mesh/agent.yaml\\n' > /run/systemd/system/mesh-dns-off.service.d/test.conf && systemctl daemon-reload",
+      );
+      await a.must('kill -KILL $(systemctl show -p MainPID --value mesh-agent)');
+      await eventually(
+        'the agent has failed for good',
+        20_000,
+        async () => (await a.exec('systemctl is-failed mesh-agent')).out.trim() === 'failed',
+      );
+      await eventually('other names resolve', 10_000, async () => (await ask('outside.example')).code === 0);
+      t.ok(await mesh.call().then((reply) => reply === undefined), 'mesh names do not');
+      await a.must(
+        'mv /usr/lib/mesh/aside.mjs /usr/lib/mesh/mesh-agent.mjs && rm -r /run/systemd/system/mesh-dns-off.service.d && systemctl daemon-reload && systemctl reset-failed "mesh*" && systemctl start mesh-agent',
+      );
+      await waitServing(mesh, 2);
+      t.match((await ask(MESH_NAME)).out, /^240\.240\./, 'mesh names are back');
+    },
+  ],
+  [
+    'upgrade of mesh-agent to N+1 under load: nothing lost, Envoy goes on',
+    async (t, { mesh, share }) => {
+      buildRepository(share, NEXT_VERSION);
+      for (const machine of [mesh.a, mesh.b]) {
+        const [proxy, agent] = [await mainPid(machine, 'mesh-proxy'), await mainPid(machine, 'mesh-agent')];
+        await machine.must('apt-get -qq update');
+        await underLoad(t, mesh, async () => {
+          await machine.must(apt('install mesh-agent'));
+          await ready(machine, agent);
+        });
+        t.match(await machine.must('dpkg -s mesh-agent'), NEXT_VERSION);
+        t.equal(await mainPid(machine, 'mesh-proxy'), proxy, `${machine.name}: Envoy went on`);
+      }
+    },
+  ],
+  [
+    'downgrade to N under load: works on the state of N+1',
+    async (t, { mesh }) => {
+      const agent = await mainPid(mesh.a, 'mesh-agent');
+      await underLoad(t, mesh, async () => {
+        await mesh.a.must(apt("install --allow-downgrades 'mesh-agent=0.1.0-1'"));
+        await ready(mesh.a, agent);
+      });
+      t.ok(await mesh.call());
+    },
+  ],
+  [
+    'reboot with the controller switched off: serving before units ordered after mesh-agent',
+    async (t, { mesh }) => {
+      await mesh.controller.must('systemctl stop mesh-controller');
+      mesh.a.write(
+        '/etc/systemd/system/probe.service',
+        `[Unit]\nAfter=mesh-agent.service\n[Service]\nType=oneshot\nUser=client\nExecStart=/usr/bin/curl -sf -m 5 -o /dev/null ${URL}\n[Install]\nWantedBy=multi-user.target\n`,
+      );
+      await mesh.a.must('systemctl enable -q probe');
+      await mesh.a.reboot();
+      t.equal(
+        (await mesh.a.must('systemctl show -p Result --value probe')).trim(),
+        'success',
+        'the first request was served',
+      );
+      t.ok(await isActive(mesh.a, 'mesh-agent'));
+      await mesh.b.reboot();
+      await waitServing(mesh, 2);
+      await mesh.controller.must('systemctl start mesh-controller');
+      await mesh.a.must('systemctl disable -q probe');
+    },
+  ],
+  [
+    'systemctl stop mesh-agent under load: endpoints leave first, nothing lost; then the host is as before',
+    async (t, { mesh, before }) => {
+      await underLoad(t, mesh, async () => {
+        await mesh.b.must('systemctl stop mesh-agent');
+        await asBefore(t, mesh.b, before.get('b')!);
+      });
+      const plain = await mesh.controller.exec(`curl -sf -m 3 http://${mesh.b.address}:9080/`);
+      t.equal(plain.code, 0, 'plain traffic works as before installation');
+      await mesh.b.must('systemctl start mesh-agent');
+      await waitServing(mesh, 2);
+    },
+  ],
+  [
+    'apt remove while running: stopped in order, all as before; state and config stay',
+    async (t, { mesh, before }) => {
+      await underLoad(t, mesh, () => mesh.b.must(apt('remove mesh-agent')));
+      await asBefore(t, mesh.b, before.get('b')!);
+      await mesh.b.must('test -s /etc/mesh/agent.yaml && test -d /var/lib/mesh/identity');
+      await mesh.b.must(apt('install mesh-agent'));
+      await mesh.b.must('systemctl enable --now mesh-agent');
+      await waitServing(mesh, 2);
+      t.pass('installed again, it is a host of the mesh again');
+    },
+  ],
+  [
+    'apt purge while running: nothing is left but the users',
+    async (t, { mesh, before }) => {
+      for (const machine of [mesh.a, mesh.d]) {
+        await machine.must(apt('purge mesh-agent mesh-envoy mesh-node meshctl'));
+        const left = await machine.must(
+          "find / -xdev -name '*mesh*' -not -path '/srv/*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/etc/apt/*' -not -path '/usr/share/keyrings/*' -not -path '/var/log/*'",
+        );
+        t.equal(left, '', `${machine.name}: no file is left`);
+        t.equal((await machine.must('ls /run | grep mesh || true')).trim(), '');
+        if (machine === mesh.a) await asBefore(t, machine, before.get('a')!);
+        else
+          t.notMatch(
+            await machine.must('iptables-legacy-save; ip6tables-legacy-save'),
+            /MESH_/,
+            'no rule in legacy tables',
+          );
+        t.equal(
+          (await machine.must('getent passwd mesh-agent mesh-proxy | cut -d: -f1')).trim(),
+          'mesh-agent\nmesh-proxy',
+        );
+      }
+    },
+  ],
+];
+
+tap.test('the operator’s table, on booted machines', { timeout: 840_000 }, async (t) => {
+  const share = makeShare('mesh');
+  const mesh = await createMesh('mesh', share);
+  t.teardown(() => mesh.world.down());
+  const world = { mesh, share, before: new Map<string, string>() };
+  for (const [does, row] of ROWS) {
+    await t.test(does, { timeout: 180_000 }, async (t) => {
+      try {
+        await row(t, world);
+      } catch (error) {
+        for (const machine of [mesh.a, mesh.b, mesh.d]) t.comment(`${machine.name}: ${await journal(machine)}`);
+        throw error;
+      }
+    });
+  }
+});
