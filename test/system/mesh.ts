@@ -211,5 +211,9 @@ export function rulesOf(machine: Machine): Promise<string> {
 
 /** uid of PID 1's log lines of the mesh's units, for a failing test's words. */
 export async function journal(machine: Machine, unit = 'mesh*'): Promise<string> {
-  return (await machine.exec(`journalctl --no-pager -o cat -n 400 -u '${unit}' | grep -v '^{"authority"\\|grpc_stream.h\\|kill control group' | tail -40`)).out;
+  return (
+    await machine.exec(
+      `journalctl --no-pager -o cat -n 400 -u '${unit}' | grep -v '^{"authority"\\|grpc_stream.h\\|kill control group' | tail -40`,
+    )
+  ).out;
 }

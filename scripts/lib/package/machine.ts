@@ -22,6 +22,8 @@ const EXEC_MS = 120_000;
 const POLL_MS = 50;
 /** SIGRTMIN+4 to a systemd: power off (systemd(1)). */
 const POWER_OFF = 38;
+/** systemd-nspawn --keep-unit ends so when the machine wants to be started again. */
+const REBOOT = 133;
 
 /** What a command on a machine gave. */
 export interface Ran {
@@ -83,7 +85,7 @@ export async function eventually<T>(
 /** The namespace and its bridge. name: short, of this run alone. share: a folder of this machine that each sees, read-only, as /srv/share. */
 export async function createWorld(name: string, share: string): Promise<World> {
   execFileSync(join(ROOT, 'scripts/lib/package/machine-base'), { stdio: ['ignore', 'ignore', 'inherit'] });
-  const netns = `system-${name}`;
+  const netns = `sys-${name}`;
   const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', 'pipe', 'pipe'] });
   // of a run that was killed; its machines ended with it
   if (existsSync(`/run/netns/${netns}`)) ip('netns', 'del', netns);
@@ -164,35 +166,47 @@ async function bootMachine(place: Place): Promise<Machine> {
   const { host, number, netns, folder, share } = place;
   const root = join(folder, host);
   furnish(root, place);
-  const name = `${netns}-${host}`;
+  const name = `${host}-${netns}`;
   const log = `${root}.log`;
   const out = openSync(log, 'a');
-  const nspawn = spawn(
-    // it ends with this process, however that ends
-    'setpriv',
-    [
-      '--pdeathsig=KILL',
-      'nsenter',
-      `--net=/run/netns/${netns}`,
-      'systemd-nspawn',
-      '--quiet',
-      `--directory=${root}`,
-      `--machine=${name}`,
-      `--hostname=${host}`,
-      '--register=no',
-      '--keep-unit',
-      '--network-bridge=br0',
-      `--bind-ro=${share}:/srv/share`,
-      '--boot',
-      '--console=pipe',
-    ],
-    { stdio: ['ignore', out, out] },
-  );
-  const ended = new Promise<void>((done) => void nspawn.once('close', done));
+  const launch = () =>
+    spawn(
+      // it ends with this process, however that ends
+      'setpriv',
+      [
+        '--pdeathsig=KILL',
+        'nsenter',
+        `--net=/run/netns/${netns}`,
+        'systemd-nspawn',
+        '--quiet',
+        `--directory=${root}`,
+        `--machine=${name}`,
+        `--hostname=${host}`,
+        '--register=no',
+        '--keep-unit',
+        '--network-bridge=br0',
+        `--bind-ro=${share}:/srv/share`,
+        '--boot',
+        '--console=pipe',
+      ],
+      { stdio: ['ignore', out, out] },
+    );
   let running = true;
-  void ended.then(() => {
-    running = false;
+  let nspawn = launch();
+  const ended = new Promise<void>((done) => {
+    const watch = () =>
+      nspawn.once('close', (code) => {
+        if (code === REBOOT && !stopping) {
+          nspawn = launch();
+          watch();
+          return;
+        }
+        running = false;
+        done();
+      });
+    watch();
   });
+  let stopping = false;
   let leader = 0;
   /** The machine's PID 1 as this machine sees it; another one after a reboot. */
   const findLeader = async (but: number): Promise<number | false> => {
@@ -240,6 +254,7 @@ async function bootMachine(place: Place): Promise<Machine> {
     },
     async stop() {
       if (!running) return;
+      stopping = true;
       appendFileSync(log, '--- stopped by the test\n');
       process.kill(leader, POWER_OFF);
       const late = setTimeout(() => nspawn.kill('SIGKILL'), 20_000);
