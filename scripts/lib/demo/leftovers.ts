@@ -9,10 +9,18 @@ export type Snapshot = ReadonlySet<string>;
 /** Namespaces, the lab's device and folders, users, groups, name server files, and processes that run out of the work tree as hosts see it. */
 export function snapshot(): Snapshot {
   return new Set([
-    ...list('/run/netns').map((name) => `network namespace ${name}`),
-    ...list('/etc/netns').map((name) => `folder /etc/netns/${name}`),
-    ...names('/etc/passwd').map((name) => `user ${name}`),
-    ...names('/etc/group').map((name) => `group ${name}`),
+    ...list('/run/netns')
+      .filter(isOurs)
+      .map((name) => `network namespace ${name}`),
+    ...list('/etc/netns')
+      .filter(isOurs)
+      .map((name) => `folder /etc/netns/${name}`),
+    ...names('/etc/passwd')
+      .filter(isOurs)
+      .map((name) => `user ${name}`),
+    ...names('/etc/group')
+      .filter(isOurs)
+      .map((name) => `group ${name}`),
     ...list('/sys/class/net')
       .filter((name) => name === ROOT_NODE.device)
       .map((name) => `device ${name}`),
@@ -36,6 +44,11 @@ export async function leftAfter(before: Snapshot, timeoutMs: number): Promise<st
     if (found.length === 0 || performance.now() > end) return found;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
+}
+
+/** Names that a lab gives (lab/plan.ts, lab/users.ts): what others make on the machine meanwhile is theirs. */
+function isOurs(name: string): boolean {
+  return /^(hm|mesh)-/.test(name);
 }
 
 function list(folder: string): string[] {
