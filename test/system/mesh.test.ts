@@ -21,6 +21,8 @@ import {
 tap.setTimeout(840_000);
 
 const RATE = 200;
+/** At least so long, however quick what happens meanwhile. */
+const LOAD_MS = 3000;
 const URL = 'http://reviews:9080/';
 const CLIENT: HostSetup = { group: 'default/client', user: 'client' };
 const REVIEWS: HostSetup = { group: 'default/reviews', user: 'reviews' };
@@ -43,8 +45,10 @@ const isActive = async (machine: Machine, unit: string) =>
 /** `act` under steady load of requests and of DNS questions; nothing may be lost. */
 async function underLoad(t: Test, mesh: Mesh, act: () => Promise<unknown>): Promise<void> {
   const [requests, questions] = await Promise.all([mesh.load(URL, RATE), mesh.load(`dns:${MESH_NAME}`, 20)]);
+  const until = performance.now() + LOAD_MS;
   try {
     await act();
+    await eventually('there was load for a while', 2 * LOAD_MS, async () => performance.now() > until);
   } finally {
     const [http, dns] = await Promise.all([requests(), questions()]);
     t.comment(
