@@ -60,9 +60,14 @@ export function packageFolders(inputs: readonly string[]): string[] {
 function licencesOf(root: string, inputs: readonly string[]): BundledLicence[] {
   return packageFolders(inputs).map((folder) => {
     const path = join(root, folder);
-    const { name, version, license } = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8'));
+    const { name, version, license, licenses } = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8'));
     const files = existsSync(path) ? readdirSync(path).filter((file) => /^(licen[cs]e|copying)/i.test(file)) : [];
     const text = files.sort().map((file) => readFileSync(join(path, file), 'utf8').trim());
-    return { name, version, licence: String(license?.type ?? license ?? 'see its text'), text: text.join('\n\n') };
+    return {
+      name,
+      version,
+      licence: String(license?.type ?? license ?? licenses?.[0]?.type ?? 'see its text'),
+      text: text.join('\n\n'),
+    };
   });
 }
