@@ -77,3 +77,29 @@ t.test('looks each interval; a look that fails keeps the last states', async (t)
   await clock.advance(1000);
   t.equal(watcher.health('shop/web'), 'unhealthy');
 });
+
+t.test('looks each second while a port is missing, each third one while all is well', async (t) => {
+  const { host, watcher, clock } = await open(t);
+  let looks = 0;
+  const listeners = host.listeners.bind(host);
+  host.listeners = () => {
+    looks += 1;
+    return listeners();
+  };
+  const looksIn = async (ms: number) => {
+    const before = looks;
+    await clock.advance(ms);
+    return looks - before;
+  };
+  host.listen(80, 33);
+  await watcher.watch([WEB]);
+  await watcher.start(new AbortController().signal);
+  t.equal(await looksIn(6000), 6, 'port 81 is missing');
+  host.listen(81, 33);
+  await clock.advance(1000);
+  t.equal(await looksIn(6000), 2, 'both are served');
+  host.close(80);
+  await clock.advance(3000);
+  t.strictSame(watcher.states().get('shop/web')?.problems, ['nothing listens on port 80'], 'seen within three seconds');
+  t.equal(await looksIn(3000), 3);
+});
