@@ -4,6 +4,7 @@ import tap, { type Test } from 'tap';
 import { eventually, type Machine } from '../../scripts/lib/package/machine.ts';
 import {
   apt,
+  buildNextVersion,
   buildRepository,
   createMesh,
   type HostSetup,
@@ -39,6 +40,8 @@ const refusals = async (machine: Machine) =>
       "journalctl --no-pager -o cat -u mesh-proxy | grep '^{' | grep -v '\"response_code\":200' | tail -4",
     )
   ).out;
+/** The Envoy in charge: the youngest. */
+const envoyPid = async (machine: Machine) => (await machine.must('pgrep -n -x -u mesh-proxy envoy')).trim();
 const isActive = async (machine: Machine, unit: string) =>
   (await machine.exec(`systemctl is-active ${unit}`)).out.trim() === 'active';
 
@@ -149,9 +152,9 @@ const ROWS: readonly (readonly [string, Row])[] = [
     'systemctl restart mesh-agent under load: nothing lost',
     async (t, { mesh }) => {
       for (const machine of [mesh.a, mesh.b]) {
-        const proxy = await mainPid(machine, 'mesh-proxy');
+        const proxy = await envoyPid(machine);
         await underLoad(t, mesh, () => machine.must('systemctl restart mesh-agent'));
-        t.equal(await mainPid(machine, 'mesh-proxy'), proxy, `${machine.name}: Envoy went on`);
+        t.equal(await envoyPid(machine), proxy, `${machine.name}: Envoy went on`);
       }
     },
   ],
@@ -313,16 +316,16 @@ const ROWS: readonly (readonly [string, Row])[] = [
   [
     'upgrade of mesh-agent to N+1 under load: nothing lost, Envoy goes on',
     async (t, { mesh, share }) => {
-      buildRepository(share, NEXT_VERSION);
+      buildNextVersion(share);
       for (const machine of [mesh.a, mesh.b]) {
-        const [proxy, agent] = [await mainPid(machine, 'mesh-proxy'), await mainPid(machine, 'mesh-agent')];
+        const [proxy, agent] = [await envoyPid(machine), await mainPid(machine, 'mesh-agent')];
         await machine.must('apt-get -qq update');
         await underLoad(t, mesh, async () => {
           await machine.must(apt('install mesh-agent'));
           await ready(machine, agent);
         });
         t.match(await machine.must('dpkg -s mesh-agent'), NEXT_VERSION);
-        t.equal(await mainPid(machine, 'mesh-proxy'), proxy, `${machine.name}: Envoy went on`);
+        t.equal(await envoyPid(machine), proxy, `${machine.name}: Envoy went on`);
       }
     },
   ],
@@ -335,6 +338,40 @@ const ROWS: readonly (readonly [string, Row])[] = [
         await ready(mesh.a, agent);
       });
       t.ok(await mesh.call());
+    },
+  ],
+  [
+    'upgrade of mesh-envoy under load: the new one takes over, nothing lost',
+    async (t, { mesh, share }) => {
+      buildRepository(share, ['mesh-envoy'], ['--release', '2']);
+      for (const machine of [mesh.a, mesh.b]) {
+        const [proxy, former] = [await mainPid(machine, 'mesh-proxy'), await envoyPid(machine)];
+        await machine.must('apt-get -qq update');
+        await underLoad(t, mesh, async () => {
+          t.equal((await machine.must(apt('install mesh-envoy'))).trim(), '', 'nothing to say');
+          await eventually('another Envoy is in charge', 10_000, async () => (await envoyPid(machine)) !== former);
+          await eventually('it has its config', 15_000, async () =>
+            /"acknowledged by Envoy"|acknowledged by Envoy/.test(
+              await machine.must('meshctl --socket /run/mesh/admin.sock status'),
+            ),
+          );
+        });
+        t.equal(await mainPid(machine, 'mesh-proxy'), proxy, `${machine.name}: the unit was not restarted`);
+      }
+      for (const machine of [mesh.a, mesh.b])
+        await eventually(
+          `${machine.name}: the former Envoy has ended`,
+          60_000,
+          async () => (await machine.must('pgrep -c -x -u mesh-proxy envoy')).trim() === '1',
+        );
+      await waitServing(mesh, 2);
+      const crashed = await envoyPid(mesh.a);
+      await mesh.a.must(`kill -KILL ${crashed}`);
+      await eventually(
+        'Envoy is back after a crash of the new one',
+        5000,
+        async () => (await mesh.call()) !== undefined && (await envoyPid(mesh.a)) !== crashed,
+      );
     },
   ],
   [

@@ -10,20 +10,26 @@ export const NODE = '/usr/lib/mesh/node';
 /** Newer than the package's own version: for upgrades. */
 export const NEXT_VERSION = '0.99.0';
 
-/** Builds the packages of this checkout (of `version`) into their repository; binaries come along once. */
-export function buildRepository(share: string, version?: string): void {
+/** The packages whose version is this checkout's. */
+const OURS = ['mesh-agent', 'mesh-controller', 'meshctl'];
+
+/** Builds packages of this checkout, all unless told otherwise, and adds them to the repository. */
+export function buildRepository(share: string, only: readonly string[] = [], more: readonly string[] = []): void {
   const packages = mkdtempSync(join(ROOT, 'build', 'system-packages-'));
   const run = (file: string, ...args: string[]) =>
     execFileSync(join(ROOT, file), args, { stdio: ['ignore', 'ignore', 'inherit'] });
   try {
     const arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
-    const ours = ['mesh-agent', 'mesh-controller', 'meshctl'].flatMap((name) => ['--only', name]);
-    const what = version === undefined ? [] : ['--version', version, ...ours];
-    run('scripts/package', '--out', packages, '--arch', arch, ...what);
+    run('scripts/package', '--out', packages, '--arch', arch, ...only.flatMap((name) => ['--only', name]), ...more);
     run('scripts/repo', '--packages', packages, '--out', share);
   } finally {
     rmSync(packages, { recursive: true, force: true });
   }
+}
+
+/** The next version of our programs beside the present one. */
+export function buildNextVersion(share: string): void {
+  buildRepository(share, OURS, ['--version', NEXT_VERSION]);
 }
 
 /** The folder that machines see as /srv/share: the repository, and the programs that stand in for services and callers. */

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tap from 'tap';
-import { buildRepository } from './mesh.ts';
+import { buildNextVersion, buildRepository } from './mesh.ts';
 
 tap.setTimeout(840_000);
 
@@ -198,7 +198,7 @@ tap.test('dnf: install, upgrade, downgrade, remove in a root of its own, by the 
   );
 
   writeFileSync(at('etc/mesh/agent.yaml'), 'host: edited\n');
-  buildRepository(share, '0.99.0');
+  buildNextVersion(share);
   const upgraded = dnf('--refresh', 'upgrade', 'mesh-agent');
   t.equal(upgraded.code, 0, upgraded.out);
   t.match(run('rpm', ['--root', root, '-q', 'mesh-agent']).out, /^mesh-agent-0\.99\.0-1\.noarch/);

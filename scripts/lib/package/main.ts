@@ -43,11 +43,13 @@ function orderOf(args: readonly string[], env: NodeJS.ProcessEnv): Order {
       arch: { type: 'string', multiple: true, default: [...ARCHES] },
       only: { type: 'string', multiple: true, default: [] },
       version: { type: 'string' },
+      release: { type: 'string', default: '1' },
     },
   });
   const program = values.version ?? (JSON.parse(read('package.json')).version as string);
   const versions = {
     program,
+    release: Number(values.release),
     node: nodePins(read('scripts/bootstrap')).version,
     envoy: envoyVersion(read('scripts/fetch-envoy')),
   };
@@ -57,6 +59,7 @@ function orderOf(args: readonly string[], env: NodeJS.ProcessEnv): Order {
   for (const name of values.only)
     if (!names.includes(name)) throw new Error(`--only ${name}: one of ${names.join(', ')}`);
   if (!/^\d+\.\d+\.\d+$/.test(program)) throw new Error(`--version ${program}: three numbers, as in 1.2.3`);
+  if (!/^[1-9]\d{0,3}$/.test(values.release)) throw new Error(`--release ${values.release}: 1, 2, ...`);
   const epoch = Number(env.SOURCE_DATE_EPOCH);
   if (!Number.isSafeInteger(epoch) || epoch <= 0) throw new Error('SOURCE_DATE_EPOCH: seconds since 1970');
   return {
@@ -127,15 +130,13 @@ async function stageFiles(stage: string, order: Order, specs: readonly PackageSp
 }
 
 /** Of our programs what packaging/changelog.json says; the binaries have their makers' own. */
-function releasesOf(spec: PackageSpec, { epoch, versions }: Order): Release[] {
-  const now = new Date(epoch * 1000);
-  if (!(spec.name in PROGRAMS))
-    return [{ version: `${spec.version}-1`, date: now, changes: ['As published by its makers.'] }];
-  const listed = (
-    JSON.parse(read('packaging/changelog.json')) as { version: string; date: string; changes: string[] }[]
-  ).map(({ version, date, changes }) => ({ version: `${version}-1`, date: new Date(date), changes }));
-  if (listed[0]?.version === `${versions.program}-1`) return listed;
-  return [{ version: `${versions.program}-1`, date: now, changes: ['A build between releases.'] }, ...listed];
+function releasesOf(spec: PackageSpec, { epoch }: Order): Release[] {
+  const [version, date] = [`${spec.version}-${spec.release}`, new Date(epoch * 1000)];
+  if (!(spec.name in PROGRAMS)) return [{ version, date, changes: ['As published by its makers.'] }];
+  const told = JSON.parse(read('packaging/changelog.json')) as { version: string; date: string; changes: string[] }[];
+  const listed = told.map((entry) => ({ ...entry, version: `${entry.version}-1`, date: new Date(entry.date) }));
+  if (listed[0]?.version === version) return listed;
+  return [{ version, date, changes: ['A build between releases.'] }, ...listed];
 }
 
 async function main(args: readonly string[]): Promise<void> {

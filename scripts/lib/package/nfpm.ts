@@ -32,8 +32,8 @@ const RPM_ARCH = { amd64: 'x86_64', arm64: 'aarch64', all: 'noarch' } as const;
 /** As dpkg and rpm name them: mesh-agent_0.1.0-1_all.deb, mesh-agent-0.1.0-1.noarch.rpm. */
 export function packageFileName(spec: PackageSpec, format: Format, arch: Arch | 'all'): string {
   return format === 'deb'
-    ? `${spec.name}_${spec.version}-1_${arch}.deb`
-    : `${spec.name}-${spec.version}-1.${RPM_ARCH[arch]}.rpm`;
+    ? `${spec.name}_${spec.version}-${spec.release}_${arch}.deb`
+    : `${spec.name}-${spec.version}-${spec.release}.${RPM_ARCH[arch]}.rpm`;
 }
 
 /** nfpm's configuration of one package file. */
@@ -57,7 +57,7 @@ export function nfpmConfig(
     platform: 'linux',
     version: spec.version,
     version_schema: 'none',
-    release: '1',
+    release: String(spec.release),
     section: spec.section,
     priority: 'optional',
     maintainer: meta.maintainer,

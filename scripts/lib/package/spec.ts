@@ -23,8 +23,9 @@ export interface PackageFile {
 export interface PackageSpec {
   readonly name: string;
   readonly arches: readonly (Arch | 'all')[];
-  /** Upstream's version; -1 is added. */
   readonly version: string;
+  /** Of the packaging of this version: 1, 2, ... */
+  readonly release: number;
   readonly licence: string;
   readonly section: string;
   readonly rpmGroup: string;
@@ -42,6 +43,7 @@ export interface PackageSpec {
 
 export interface Versions {
   readonly program: string;
+  readonly release: number;
   readonly node: string;
   readonly envoy: string;
 }
@@ -65,6 +67,7 @@ const envoyRange = (version: string) => {
 
 /** All packages. */
 export function packageSpecs(versions: Versions): PackageSpec[] {
+  const { release } = versions;
   return [
     agent(versions),
     controller(versions),
@@ -72,6 +75,7 @@ export function packageSpecs(versions: Versions): PackageSpec[] {
     binary({
       name: 'mesh-node',
       version: versions.node,
+      release,
       licence: 'MIT',
       file: 'node',
       summary: 'JavaScript runtime of the Hostmesh programs',
@@ -85,6 +89,7 @@ export function packageSpecs(versions: Versions): PackageSpec[] {
     binary({
       name: 'mesh-envoy',
       version: versions.envoy,
+      release,
       licence: 'Apache-2.0',
       file: 'envoy',
       more: [{ from: 'bin:descriptors.pb', to: `${LIB}/descriptors.pb`, mode: 0o644 }],
@@ -136,12 +141,13 @@ function units(...names: string[]): PackageFile[] {
   }));
 }
 
-function agent({ program: version, node, envoy }: Versions): PackageSpec {
+function agent({ program: version, release, node, envoy }: Versions): PackageSpec {
   const name = 'mesh-agent';
   return {
     name,
     arches: ['all'],
     version,
+    release,
     licence: 'Apache-2.0',
     section: 'net',
     rpmGroup: 'System Environment/Daemons',
@@ -149,14 +155,24 @@ function agent({ program: version, node, envoy }: Versions): PackageSpec {
     description:
       'Verifies the signed configuration of the mesh, finds the other hosts by gossip, tells the local Envoy what to do, answers DNS for the names of the mesh. Installing it starts nothing and changes nothing on the network: mesh-agent(8) says how a host joins.',
     depends: {
-      deb: [...nodeRange(node).deb, ...envoyRange(envoy).deb, 'systemd', 'iptables', 'iproute2', 'conntrack'],
-      rpm: [...nodeRange(node).rpm, ...envoyRange(envoy).rpm, 'systemd', 'iptables', 'iproute', 'conntrack-tools'],
+      deb: [...nodeRange(node).deb, ...envoyRange(envoy).deb, 'systemd', 'iptables', 'iproute2', 'conntrack', 'procps'],
+      rpm: [
+        ...nodeRange(node).rpm,
+        ...envoyRange(envoy).rpm,
+        'systemd',
+        'iptables',
+        'iproute',
+        'conntrack-tools',
+        'procps-ng',
+      ],
     },
     // nft takes away a table that was not there before; kmod brings modules that rules need
     recommends: { deb: ['nftables', 'kmod', 'meshctl'], rpm: ['nftables', 'kmod', 'meshctl'] },
     files: [
       ...program(name, '/usr/sbin'),
       { from: 'packaging/bin/agent-stop', to: `${LIB}/agent-stop`, mode: 0o755 },
+      { from: 'packaging/bin/proxy-run', to: `${LIB}/proxy-run`, mode: 0o755 },
+      { from: 'packaging/bin/proxy-reload', to: `${LIB}/proxy-reload`, mode: 0o755 },
       { from: 'packaging/bin/redirect-watch', to: `${LIB}/redirect-watch`, mode: 0o755 },
       { from: 'packaging/etc/agent.yaml', to: '/usr/share/mesh/agent.yaml', mode: 0o644, only: 'deb' },
       { from: 'packaging/etc/agent.yaml', to: '/etc/mesh/agent.yaml', mode: 0o644, kind: 'config', only: 'rpm' },
@@ -182,12 +198,13 @@ function agent({ program: version, node, envoy }: Versions): PackageSpec {
   };
 }
 
-function controller({ program: version, node }: Versions): PackageSpec {
+function controller({ program: version, release, node }: Versions): PackageSpec {
   const name = 'mesh-controller';
   return {
     name,
     arches: ['all'],
     version,
+    release,
     licence: 'Apache-2.0',
     section: 'net',
     rpmGroup: 'System Environment/Daemons',
@@ -210,12 +227,13 @@ function controller({ program: version, node }: Versions): PackageSpec {
   };
 }
 
-function ctl({ program: version, node }: Versions): PackageSpec {
+function ctl({ program: version, release, node }: Versions): PackageSpec {
   const name = 'meshctl';
   return {
     name,
     arches: ['all'],
     version,
+    release,
     licence: 'Apache-2.0',
     section: 'admin',
     rpmGroup: 'Applications/System',
@@ -233,7 +251,8 @@ function ctl({ program: version, node }: Versions): PackageSpec {
   };
 }
 
-interface Binary extends Pick<PackageSpec, 'name' | 'version' | 'licence' | 'summary' | 'description' | 'depends'> {
+interface Binary
+  extends Pick<PackageSpec, 'name' | 'version' | 'release' | 'licence' | 'summary' | 'description' | 'depends'> {
   readonly file: string;
   readonly more?: readonly PackageFile[];
 }

@@ -5,7 +5,7 @@ import { test } from 'tap';
 import { nfpmConfig, packageFileName } from '../../../../scripts/lib/package/nfpm.ts';
 import { packageSpecs } from '../../../../scripts/lib/package/spec.ts';
 
-const specs = packageSpecs({ program: '1.2.3', node: '24.1.0', envoy: '1.40.0' });
+const specs = packageSpecs({ program: '1.2.3', release: 1, node: '24.1.0', envoy: '1.40.0' });
 const named = specs.flatMap(({ name, files, scripts }) => [
   ...files.map(({ from }) => from).filter((from) => from.startsWith('packaging/')),
   ...scripts.deb.map((script) => `packaging/deb/${name}.${script}`),
