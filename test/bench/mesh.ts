@@ -68,8 +68,8 @@ async function served(world: World): Promise<void> {
 
 /** Memory and CPU of an agent and an Envoy that have nothing to do. */
 async function idle(world: World): Promise<object> {
-  const pids = await pidsOf(world, 'c');
-  await pause(10_000);
+  const pids = await pidsOf(world, 'b');
+  await pause(15_000);
   const before = { agent: cpuSeconds(pids.agent), proxy: cpuSeconds(pids.proxy) };
   await pause(IDLE_SECONDS * 1000);
   const percent = (now: number, then: number) => round(((now - then) / IDLE_SECONDS) * 100);

@@ -14,6 +14,8 @@ const SECONDS = 8;
 /** Where the server listens without the mesh: a port that is no workload's. */
 export const DIRECT_PORT = 9099;
 const MESH_PORT = 9080;
+/** The workload's other port: an agent looks more often while one is missing. */
+const OTHER_PORT = 9081;
 
 export interface Throughput {
   readonly connections: number;
@@ -79,7 +81,7 @@ function serverBootstrap() {
       },
     ],
   });
-  return { static_resources: { listeners: [listener(MESH_PORT), listener(DIRECT_PORT)] } };
+  return { static_resources: { listeners: [MESH_PORT, OTHER_PORT, DIRECT_PORT].map(listener) } };
 }
 
 /** `direct`: the address of the server's host. */
