@@ -155,6 +155,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     endpoints: () => gossip.snapshot(),
     host: () => found.facts.view(),
     uids: () => found.facts.uids(),
+    unresolved: () => found.facts.unresolved(),
     ownUids: new Set([found.facts.own.proxy, found.facts.own.agent]),
     health: (group) => watcher.health(group),
     assigned: found.assigned,

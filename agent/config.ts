@@ -52,6 +52,7 @@ export interface AgentConfig {
 export interface WorkloadBinding {
   /** `NAMESPACE/NAME` of the WorkloadGroup. */
   readonly group: string;
+  /** A unix user; or `NAME.service` (agent.yaml's `unit`): whoever that unit's static User= is, looked up again now and then. */
   readonly user: string;
   /** Further users that may own the listening sockets (DESIGN 3.5). */
   readonly portOwners: readonly string[];
@@ -59,6 +60,7 @@ export interface WorkloadBinding {
 
 const GROUP = /^[-a-z0-9]{1,63}\/[-.a-z0-9]{1,253}$/;
 const USER = /^[a-z_][-a-z0-9_]{0,31}$/;
+const UNIT = /^[A-Za-z0-9:_.\\-]{1,200}(@[A-Za-z0-9:_.\\-]{0,100})?\.service$/;
 const CIDR = /^[0-9a-fA-F:.]+(\/\d{1,3})?$/;
 const HTTPS = /^https:\/\/[^/?#\s@]+$/;
 const PATH = /^\/[^\0]*$/;
@@ -102,11 +104,15 @@ export function parseAgentConfig(text: string, file: string): AgentConfig {
 }
 
 function readBinding(r: ConfigReader): WorkloadBinding {
-  return {
-    group: r.string('group', { pattern: GROUP, expected: 'NAMESPACE/NAME of a WorkloadGroup' }),
-    user: r.string('user', { pattern: USER, expected: 'a user name' }),
-    portOwners: r.strings('portOwners', { pattern: USER, expected: 'a user name', max: 16 }),
-  };
+  const group = r.string('group', { pattern: GROUP, expected: 'NAMESPACE/NAME of a WorkloadGroup' });
+  const byUnit = r.has('unit');
+  if (byUnit && r.has('user')) r.fault('unit', 'a workload is bound to a user or to a unit, not to both');
+  const user = byUnit
+    ? r.string('unit', { pattern: UNIT, expected: 'NAME.service' })
+    : r.string('user', { pattern: USER, expected: 'a user name (or give the unit: NAME.service)' });
+  if (byUnit) r.string('user', { default: '' });
+  else r.string('unit', { default: '' });
+  return { group, user, portOwners: r.strings('portOwners', { pattern: USER, expected: 'a user name', max: 16 }) };
 }
 
 function readPorts(r: ConfigReader): AgentConfig['ports'] {

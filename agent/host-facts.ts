@@ -1,4 +1,5 @@
 /** What the agent knows of the machine it runs on: addresses, users, whether there is IPv6. Looked up again now and then. */
+import { errorLine } from '../api/errors.ts';
 import { canonicalIp } from '../api/gossip/address.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { AgentConfig } from './config.ts';
@@ -13,6 +14,8 @@ export interface HostFacts {
   view(): HostView;
   /** Of agent.yaml's bindings and portOwners: users that exist. */
   uids(): ReadonlyMap<string, number>;
+  /** The others, each with why not. */
+  unresolved(): ReadonlyMap<string, string>;
   readonly own: { readonly proxy: number; readonly agent: number };
   onChange(listener: () => void): void;
 }
@@ -26,6 +29,7 @@ export function createHostFacts(config: AgentConfig, users: Users, clock: Clock)
   const own = { proxy: -1, agent: -1 };
   let view: HostView = { id: config.host, addresses: [], locality: config.locality, ipv6: false };
   let uids = new Map<string, number>();
+  let unresolved = new Map<string, string>();
   let cancel = () => {};
 
   /** A host without any address for now (its link is down) keeps those it had: there is nobody to tell. */
@@ -36,14 +40,20 @@ export function createHostFacts(config: AgentConfig, users: Users, clock: Clock)
   };
   const look = async () => {
     const found = new Map<string, number>();
+    const missing = new Map<string, string>();
     for (const name of names) {
-      const uid = await users.uid(name).catch(() => undefined);
-      if (uid !== undefined) found.set(name, uid);
+      try {
+        found.set(name, await users.uid(name));
+      } catch (error) {
+        missing.set(name, errorLine(error));
+      }
     }
     const next = { ...view, addresses: addresses(), ipv6: hasIpv6() };
-    const changed = JSON.stringify([next, [...found]]) !== JSON.stringify([view, [...uids]]);
+    const changed =
+      JSON.stringify([next, [...found], [...missing]]) !== JSON.stringify([view, [...uids], [...unresolved]]);
     view = next;
     uids = found;
+    unresolved = missing;
     return changed;
   };
   const again = () => {
@@ -65,6 +75,7 @@ export function createHostFacts(config: AgentConfig, users: Users, clock: Clock)
     stop: () => cancel(),
     view: () => view,
     uids: () => uids,
+    unresolved: () => unresolved,
     own,
     onChange: (listener) => void listeners.push(listener),
   };

@@ -25,6 +25,7 @@ export interface ReconcilerDeps {
   endpoints(): EndpointSnapshot;
   host(): HostView;
   uids(): ReadonlyMap<string, number>;
+  unresolved(): ReadonlyMap<string, string>;
   readonly ownUids: ReadonlySet<number>;
   health(group: string): LocalWorkload['health'];
   readonly assigned: PortAssignment;
@@ -73,6 +74,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       grant: desired.revokedHosts.has(config.host) ? undefined : desired.hosts.get(config.host),
       trustDomain: desired.trustDomain,
       uids: deps.uids(),
+      unresolved: deps.unresolved(),
       ownUids: deps.ownUids,
       ports: config.ports,
       reservedPorts: new Set([...NEVER_CAPTURED, ...Object.values(config.ports), ...config.redirect.excludePorts]),

@@ -1,8 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { MeshError } from '../../api/errors.ts';
 import type { Exec } from './exec.ts';
+import { UNIT_NAME, unitUser } from './unit-user.ts';
 
-/** Looks up unix users. `uid` throws MeshError USER_UNKNOWN for a name that neither /etc/passwd nor NSS knows. */
+/**
+ * Looks up unix users. `uid` throws MeshError USER_UNKNOWN for a name that neither /etc/passwd nor NSS knows. The name of a unit,
+ * `NAME.service`, stands for its static user.
+ */
 export interface Users {
   uid(name: string): Promise<number>;
 }
@@ -11,11 +15,12 @@ const USER_NAME = /^[a-z_][a-z0-9_.-]{0,31}\$?$/i;
 
 /**
  * /etc/passwd first (no process, works with every directory server dead), then getent(1). A plain number is taken as a uid.
- * `passwdPath` is for tests.
+ * `passwdPath` and `unitPath` are for tests.
  */
-export function createUsers(deps: { exec: Exec; passwdPath?: string }): Users {
+export function createUsers(deps: { exec: Exec; passwdPath?: string; unitPath?: readonly string[] }): Users {
   return {
     async uid(name) {
+      if (UNIT_NAME.test(name)) return this.uid(await unitUser(name, deps.unitPath));
       if (/^\d{1,10}$/.test(name) && Number(name) < 0xffff_ffff) return Number(name);
       if (!USER_NAME.test(name)) throw unknownUser(name);
       const local = parsePasswd(await readFile(deps.passwdPath ?? '/etc/passwd', 'utf8')).get(name);

@@ -37,6 +37,8 @@ export interface BindInput {
   readonly trustDomain: string;
   /** User name -> uid of the users that exist. */
   readonly uids: ReadonlyMap<string, number>;
+  /** Why a name has no uid; absent: it does not exist. */
+  readonly unresolved?: ReadonlyMap<string, string>;
   /** Uids that never run a workload: the proxy's and the agent's. */
   readonly ownUids: ReadonlySet<number>;
   readonly ports: { readonly outbound: number; readonly dns: number };
@@ -77,6 +79,7 @@ export function bindWorkloads(input: BindInput): BindResult {
   const problems: BindingProblem[] = [];
   const workloads: LocalWorkload[] = [];
   const takenPorts = new Map<number, string>();
+  const takenUids = new Map<number, string>();
   for (const binding of input.bindings) {
     const report = (code: BindingProblem['code'], message: string) =>
       void problems.push({ group: binding.group, code, message });
@@ -87,7 +90,13 @@ export function bindWorkloads(input: BindInput): BindResult {
     const [namespace = '', name = ''] = binding.group.split('/');
     const dnsIndex = namespaces.indexOf(namespace);
     if (dnsIndex < 0) report('NO_DNS_PORT', `a host serves at most ${MAX_DNS_NAMESPACES} namespaces`);
+    const sharer = uid === undefined ? undefined : takenUids.get(uid);
+    if (sharer !== undefined) {
+      report('USER_REFUSED', `${binding.user} is uid ${uid}, which ${sharer} has: a user is one workload`);
+      continue;
+    }
     if (uid === undefined || group === undefined || outboundPort === undefined || dnsIndex < 0) continue;
+    takenUids.set(uid, binding.group);
     const spec = groupSpec(group);
     const serviceAccount = spec.serviceAccount ?? 'default';
     workloads.push({
@@ -116,7 +125,7 @@ type Report = (code: BindingProblem['code'], message: string) => void;
 function usableUid({ user }: WorkloadBinding, input: BindInput, report: Report): number | undefined {
   const uid = input.uids.get(user);
   if (uid === undefined) {
-    report('USER_UNKNOWN', `user ${user} does not exist on this host`);
+    report('USER_UNKNOWN', input.unresolved?.get(user) ?? `user ${user} does not exist on this host`);
     return undefined;
   }
   const dynamic = uid >= DYNAMIC_UIDS.first && uid <= DYNAMIC_UIDS.last;

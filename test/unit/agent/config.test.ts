@@ -30,6 +30,12 @@ t.test('each fault is named with its place and cure', async (t) => {
     ],
     [`${MINIMAL}workloads:\n  - {group: a/b, user: r}\n  - {group: a/c, user: r}\n`, /user r is bound twice/],
     [`${MINIMAL}workloads:\n  - {group: a/b, user: root}\n`, /user root cannot run a workload/],
+    [
+      `${MINIMAL}workloads:\n  - {group: a/b, unit: w.service, user: w}\n`,
+      /unit: a workload is bound to a user or to a unit/,
+    ],
+    [`${MINIMAL}workloads:\n  - {group: a/b, unit: w}\n`, /unit: expected NAME.service, found "w"/],
+    [`${MINIMAL}workloads:\n  - {group: a/b}\n`, /user is required: .*NAME.service/],
     [`${MINIMAL}redirect: yes\n`, /redirect: expected a mapping/],
     ['host: a\nhost: b\n', /agent.yaml:2:1: /],
     ['[1, 2]', /expected a mapping/],
@@ -38,4 +44,9 @@ t.test('each fault is named with its place and cure', async (t) => {
   ];
   for (const [text, message] of cases)
     t.throws(() => parseAgentConfig(text, 'agent.yaml'), { code: 'CONFIG_INVALID', message }, text);
+});
+
+t.test('a unit stands where a user stands', async (t) => {
+  const { workloads } = parseAgentConfig(`${MINIMAL}workloads:\n  - {group: a/b, unit: w@1.service}\n`, 'agent.yaml');
+  t.same(workloads, [{ group: 'a/b', user: 'w@1.service', portOwners: [] }]);
 });

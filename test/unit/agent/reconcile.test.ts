@@ -59,6 +59,7 @@ function setUp(refuses: (set: ResourceSet) => readonly RefusedByEnvoy[], quarant
     endpoints: () => EMPTY_TABLE,
     host: () => ({ id: 'a', addresses: ['10.0.0.1'], locality: '', ipv6: true }),
     uids: () => new Map([['web', 2000]]),
+    unresolved: () => new Map(),
     ownUids: new Set([998, 999]),
     health: () => 'healthy',
     assigned: {},

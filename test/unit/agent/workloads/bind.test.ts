@@ -154,3 +154,24 @@ t.test('the assignment survives a restart; a broken file is as none', async (t) 
   for (const text of ['', '[]', '{"a/b"', 'null', '{"a/b":"15100"}'])
     t.strictSame(await loadPortAssignment(`${t.testdir({ x: text })}/x`), {}, text);
 });
+
+t.test('two bindings of one uid are one too many; a name without a uid says why', async (t) => {
+  const { workloads, problems } = bindWorkloads(
+    input({
+      bindings: [bind('shop/web', 'www'), bind('shop/cart', 'www.service'), bind('data/db', 'db.service')],
+      uids: new Map([
+        ['www', 33],
+        ['www.service', 33],
+      ]),
+      unresolved: new Map([['db.service', 'db.service: the unit runs as root']]),
+    }),
+  );
+  t.strictSame(
+    workloads.map((w) => w.group),
+    ['shop/web'],
+  );
+  t.match(problems, [
+    { group: 'shop/cart', code: 'USER_REFUSED', message: /www\.service is uid 33, which shop\/web has/ },
+    { group: 'data/db', code: 'USER_UNKNOWN', message: /runs as root/ },
+  ]);
+});
