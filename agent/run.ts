@@ -12,6 +12,7 @@ import { createAdmin } from './admin/admin-server.ts';
 import { createMetricsServer } from './admin/metrics-server.ts';
 import { type AgentDeps, connect, joinRooms, type Rooms } from './agent.ts';
 import { registerAgentMetrics } from './agent-metrics.ts';
+import { type CaptureTimes, createCaptureTimes } from './capture-times.ts';
 import type { AgentConfig } from './config.ts';
 import { inheritedSockets } from './dns/listen-fds.ts';
 import { bootstrap } from './envoy/bootstrap.ts';
@@ -124,12 +125,21 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
         clock,
         log: log.child('redirect'),
         signal: AbortSignal.any([signal, ending.signal]),
-        onResult: (result) => followers.onRules(result),
+        onResult: (result) => {
+          followers.onRules(result);
+          captures.captured((reconciler.last()?.bound.workloads ?? []).map((workload) => workload.uid));
+        },
       })
     : undefined;
+  const captures = createCaptureTimes({
+    runDir: config.runDir,
+    standing: (left?.spec.workloads ?? []).map((workload) => workload.uid),
+    clock,
+    log: log.child('redirect'),
+  });
   const followers = createFollowers(config, rooms, facts, redirection, log);
   let ready = false;
-  const status = createStatus(config, rooms, redirection, clock, () => ready);
+  const status = createStatus(config, rooms, { redirection, captures }, clock, () => ready);
   const teller = createTeller(clock, () =>
     hostApi
       .status(hostStatus(status()), ending.signal)
@@ -184,6 +194,7 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
       ending.abort();
       teller.stop();
       redirection?.stop();
+      captures.stop();
       hostApi.close();
     },
   };
@@ -224,10 +235,11 @@ function localServers(
 function createStatus(
   config: AgentConfig,
   rooms: Rooms,
-  redirection: Redirection | undefined,
+  rules: { readonly redirection: Redirection | undefined; readonly captures: CaptureTimes },
   clock: Clock,
   ready: () => boolean,
 ): () => AgentStatus {
+  const { redirection, captures } = rules;
   const startedAt = clock.now();
   const { controlplane, gossip, hostApi, identity, reconciler, watcher, xds, dns } = rooms;
   return () => {
@@ -252,6 +264,7 @@ function createStatus(
       problems: [
         ...(dns?.problems() ?? []),
         ...(redirection?.problems() ?? []),
+        ...captures.problems(),
         ...uncaptured.map(({ port, reason }) => `port ${port} is not captured: ${reason}`),
       ],
     });
