@@ -112,7 +112,14 @@ WantedBy=multi-user.target
 
 /** Boots controller, a (client), b and d (reviews), by the words of docs/packages.md. */
 export async function createMesh(name: string, share: string): Promise<Mesh> {
-  const world = await createWorld(name, share);
+  const made = await createWorld(name, share);
+  const world: World = {
+    ...made,
+    async down() {
+      await made.down();
+      rmSync(share, { recursive: true, force: true });
+    },
+  };
   try {
     return await furnish(world);
   } catch (error) {
