@@ -55,6 +55,11 @@ export interface Reconciler {
   refused(): readonly RefusedResource[];
 }
 
+/** A port that somebody else holds is no object's fault; xDS tries again, and the refusal shows until it goes. Envoy's words (1.40). */
+function isOfConfig({ message }: { readonly message: string }): boolean {
+  return !/cannot bind|Address already in use/.test(message);
+}
+
 /** Ports that no workload may have, as the root oneshot has them (DESIGN 4). */
 const NEVER_CAPTURED = [22, 15200, 15201];
 
@@ -122,7 +127,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       // A verdict counts only when it is about what was pushed last, and that is of the config in force.
       if (desired === undefined || pushed === undefined || pending || !status.settled || last?.desired !== desired)
         return;
-      const next = judge(desired, quarantine, good, status.refused);
+      const next = judge(desired, quarantine, good, status.refused.filter(isOfConfig));
       if (status.refused.length === 0) good = pushed;
       if (sameQuarantine(next, quarantine)) return;
       for (const [key, held] of next.held)

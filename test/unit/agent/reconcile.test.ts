@@ -166,3 +166,27 @@ tap.test('a verdict is not taken before Envoy has answered all of it', async (t)
   t.equal(runs.length, 1);
   t.strictSame(world.kept, []);
 });
+
+tap.test('a port that somebody else holds is no object’s fault', async (t) => {
+  let held = true;
+  const { world, sets, reconciler, settle } = setUp((set) =>
+    held
+      ? [...set.resources.listener.values()].map((listener) => ({
+          typeUrl: 'listener',
+          resource: listener.name,
+          origins: listener.origins,
+          message: "cannot bind '127.0.0.1:15001': Address already in use",
+          generation: set.generation,
+        }))
+      : [],
+  );
+  world.desired = desiredOf(1, group, service, virtualService('v1', 'one'));
+  reconciler.request();
+  await settle();
+  t.match(reconciler.refused()[0], { message: /cannot bind/ }, 'it is said');
+  t.strictSame(world.kept, [], 'nothing is held back');
+  t.strictSame(marks(sets.at(-1)), ['one']);
+  held = false;
+  reconciler.onVerdict();
+  t.strictSame(reconciler.refused(), [], 'and it goes with its cause');
+});
