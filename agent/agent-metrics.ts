@@ -2,14 +2,21 @@ import { Gauge, type Registry } from 'prom-client';
 import type { AgentStatus } from '../api/http/admin-api.ts';
 
 /** Metrics of the whole agent, read from its status at each scrape. Prefix `mesh_agent_`; seconds and bytes as Prometheus has them. */
-export function registerAgentMetrics(registry: Registry, status: () => AgentStatus): void {
-  const gauge = (name: string, help: string, read: () => number) =>
+export function registerAgentMetrics(registry: Registry, read: () => AgentStatus): void {
+  let known: AgentStatus | undefined;
+  // A scrape asks every gauge in one turn of the event loop: one status serves them all.
+  const status = () => {
+    if (known === undefined) setImmediate(() => (known = undefined));
+    known ??= read();
+    return known;
+  };
+  const gauge = (name: string, help: string, value: () => number) =>
     new Gauge({
       name,
       help,
       registers: [registry],
       collect() {
-        this.set(read());
+        this.set(value());
       },
     });
   gauge('mesh_agent_ready', 'Config acknowledged by Envoy and rules standing.', () => Number(status().ready));

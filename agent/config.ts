@@ -60,7 +60,8 @@ export interface WorkloadBinding {
 
 const GROUP = /^[-a-z0-9]{1,63}\/[-.a-z0-9]{1,253}$/;
 const USER = /^[a-z_][-a-z0-9_]{0,31}$/;
-const UNIT = /^[A-Za-z0-9:_.\\-]{1,200}(@[A-Za-z0-9:_.\\-]{0,100})?\.service$/;
+/** A service unit, an instance with its `@`; no slash, so that it names no file elsewhere. */
+export const UNIT_NAME = /^[A-Za-z0-9:_.\\-]{1,200}(@[A-Za-z0-9:_.\\-]{0,100})?\.service$/;
 const CIDR = /^[0-9a-fA-F:.]+(\/\d{1,3})?$/;
 const HTTPS = /^https:\/\/[^/?#\s@]+$/;
 const PATH = /^\/[^\0]*$/;
@@ -108,7 +109,7 @@ function readBinding(r: ConfigReader): WorkloadBinding {
   const byUnit = r.has('unit');
   if (byUnit && r.has('user')) r.fault('unit', 'a workload is bound to a user or to a unit, not to both');
   const user = byUnit
-    ? r.string('unit', { pattern: UNIT, expected: 'NAME.service' })
+    ? r.string('unit', { pattern: UNIT_NAME, expected: 'NAME.service' })
     : r.string('user', { pattern: USER, expected: 'a user name (or give the unit: NAME.service)' });
   if (byUnit) r.string('user', { default: '' });
   else r.string('unit', { default: '' });

@@ -1,16 +1,16 @@
 #!/usr/bin/env node
 /** mesh-agent: command line and exit codes (0 done, 1 failed, 64 usage, 75 start me anew, 78 agent.yaml is invalid or the host has not joined). */
-import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { errorLine, hasCode, MeshError } from '../api/errors.ts';
+import { hasCode, MeshError } from '../api/errors.ts';
 import type { AgentStatus } from '../api/http/admin-api.ts';
 import { VERSION } from '../api/version.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { untilSignal } from '../runtime/lifecycle.ts';
 import type { Logger, LogLevel } from '../runtime/log.ts';
+import { createProgram, EXIT, readConfigText } from '../runtime/program.ts';
 import { type AgentConfig, parseAgentConfig } from './config.ts';
 import type { Agent } from './run.ts';
 
@@ -28,17 +28,17 @@ const USAGE = `usage: mesh-agent COMMAND [--config FILE]
 const DEFAULT_CONFIG = '/etc/mesh/agent.yaml';
 const HOW_TO_JOIN =
   'run `mesh-agent join` as root with the join string that `meshctl token create` prints on its standard input';
-const MAX_CONFIG_BYTES = 1 << 20;
-/** `startAnew` (EX_TEMPFAIL): no success, or systemd would run ExecStop=, which takes the host out of the mesh. */
-const EXIT = { ok: 0, failed: 1, usage: 64, startAnew: 75, config: 78 } as const;
 /** What no restart mends: the unit must not try again and again. */
 const CONFIG_CODES = new Set([
   'CONFIG_INVALID',
+  'CONFIG_TOO_LARGE',
   'CONFIG_STATE_LOST',
   'NOT_JOINED',
   'IDENTITY_STATE_BAD',
   'USER_UNKNOWN',
 ]);
+
+const { say, failed, wrongUsage, wrongArgs } = createProgram('mesh-agent', USAGE, CONFIG_CODES);
 
 async function main(argv: readonly string[]): Promise<number> {
   if (argv[0] === 'redirect') {
@@ -50,14 +50,14 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     parsed = parse(argv);
   } catch (error) {
-    return wrongUsage(firstSentence(error));
+    return wrongArgs(error);
   }
   const { values, positionals } = parsed;
   if (values.help) return say(USAGE);
   if (values.version) return say(`mesh-agent ${VERSION}\n`);
   const command = values['check-config'] ? 'check-config' : positionals[0];
   const path = values.config ?? DEFAULT_CONFIG;
-  if (positionals.length > 1) return fail(`mesh-agent: unexpected ${positionals[1]}\n\n${USAGE}`, EXIT.usage);
+  if (positionals.length > 1) return wrongUsage(`unexpected ${positionals[1]}`);
   try {
     if (command === 'check-config') {
       parseAgentConfig(readConfigText(path), path);
@@ -71,20 +71,9 @@ async function main(argv: readonly string[]): Promise<number> {
       return EXIT.ok;
     }
   } catch (error) {
-    const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
-    // each fault of agent.yaml on its own line; anything else in one
-    return fail(`mesh-agent: ${hasCode(error, 'CONFIG_INVALID') ? error.message : errorLine(error)}\n`, code);
+    return failed(error);
   }
   return wrongUsage(command === undefined ? 'a command is missing' : `unknown command ${command}`);
-}
-
-function wrongUsage(why: string): number {
-  return fail(`mesh-agent: ${why}\n\n${USAGE}`, EXIT.usage);
-}
-
-/** What parseArgs says; its further sentences are about quoting that nobody meant. */
-function firstSentence(error: unknown): string {
-  return errorLine(error).replace(/\. .*$/, '');
 }
 
 function parse(argv: readonly string[]) {
@@ -99,20 +88,6 @@ function parse(argv: readonly string[]) {
       help: { type: 'boolean', short: 'h' },
     },
   });
-}
-
-function readConfigText(path: string): string {
-  try {
-    const text = readFileSync(path, 'utf8');
-    if (text.length <= MAX_CONFIG_BYTES) return text;
-  } catch (cause) {
-    const why =
-      (cause as NodeJS.ErrnoException).code === 'ENOENT'
-        ? 'there is no such file; write it first'
-        : `cannot read it: ${errorLine(cause)}`;
-    throw new MeshError('CONFIG_INVALID', `${path}: ${why}`);
-  }
-  throw new MeshError('CONFIG_INVALID', `${path}: larger than ${MAX_CONFIG_BYTES} bytes`);
 }
 
 async function join_(path: string, file: string | undefined): Promise<number> {
@@ -173,9 +148,8 @@ async function run(path: string): Promise<number> {
   try {
     config = parseAgentConfig(readConfigText(path), path);
   } catch (error) {
-    if (!hasCode(error, 'CONFIG_INVALID')) throw error;
-    if (lacksOnlyJoin(path)) throw new MeshError('NOT_JOINED', `this host has not joined a mesh; ${HOW_TO_JOIN}`);
-    return fail(`mesh-agent: ${error.message}\n`, EXIT.config);
+    if (!hasCode(error, 'CONFIG_INVALID') || !lacksOnlyJoin(path)) throw error;
+    throw new MeshError('NOT_JOINED', `this host has not joined a mesh; ${HOW_TO_JOIN}`);
   }
   log.setLevel(config.logLevel);
   const systemd = createSystemdNotifier(log);
@@ -261,16 +235,6 @@ async function descriptorsPath(): Promise<string> {
     if (file !== undefined) return place;
   }
   throw new MeshError('XDS_DESCRIPTORS', `no descriptor set at ${places.join(' or ')}; run scripts/bootstrap`);
-}
-
-function say(text: string): number {
-  process.stdout.write(text);
-  return EXIT.ok;
-}
-
-function fail(text: string, code: number): number {
-  process.stderr.write(text);
-  return code;
 }
 
 process.exitCode = await main(process.argv.slice(2));

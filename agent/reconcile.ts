@@ -13,6 +13,7 @@ import type { AgentConfig } from './config.ts';
 import { buildMeshView } from './mesh-view/mesh-view.ts';
 import type { HostView, MeshView } from './mesh-view/view.ts';
 import { effective, judge, type Quarantine, sameQuarantine } from './quarantine/quarantine.ts';
+import { neverPorts } from './redirect/policy.ts';
 import type { ResourceSet } from './translate/resource-set.ts';
 import { translate } from './translate/translate.ts';
 import { type BindResult, bindWorkloads, type PortAssignment } from './workloads/bind.ts';
@@ -60,9 +61,6 @@ function isOfConfig({ message }: { readonly message: string }): boolean {
   return !/cannot bind|Address already in use/.test(message);
 }
 
-/** Ports that no workload may have, as the root oneshot has them (DESIGN 4). */
-const NEVER_CAPTURED = [22, 15200, 15201];
-
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
   let quarantine = deps.quarantine;
   let assigned = deps.assigned;
@@ -82,7 +80,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       unresolved: deps.unresolved(),
       ownUids: deps.ownUids,
       ports: config.ports,
-      reservedPorts: new Set([...NEVER_CAPTURED, ...Object.values(config.ports), ...config.redirect.excludePorts]),
+      reservedPorts: neverPorts(config),
       defaultNamespace: config.defaultNamespace,
       assigned,
       health: deps.health,

@@ -1,12 +1,11 @@
 #!/usr/bin/env node
 /** mesh-controller: command line and exit codes (0 done, 1 failed, 64 usage, 78 controller.yaml is invalid or there is no mesh here). */
-import { closeSync, openSync, readSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { errorLine, hasCode, MeshError } from '../api/errors.ts';
 import { VERSION } from '../api/version.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { untilSignal } from '../runtime/lifecycle.ts';
 import { createLogger, type Logger, type LogLevel } from '../runtime/log.ts';
+import { createProgram, EXIT, readConfigText } from '../runtime/program.ts';
 import { createSystemdNotifier } from '../runtime/systemd.ts';
 import { type ControllerConfig, parseControllerConfig, restartKeys } from './config.ts';
 import { startController } from './controller.ts';
@@ -24,9 +23,6 @@ const USAGE = `usage: mesh-controller COMMAND [--config FILE]
   --check-config, --version, --help
 `;
 const DEFAULT_CONFIG = '/etc/mesh/controller.yaml';
-/** One byte more than the parser takes: it says what is wrong. */
-const MAX_CONFIG_BYTES = 256 * 1024 + 1;
-const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
 /** What no restart mends: the unit must not try again and again. */
 const CONFIG_CODES = new Set([
   'CONFIG_INVALID',
@@ -43,12 +39,14 @@ const CONFIG_CODES = new Set([
   'AUDIT_BROKEN',
 ]);
 
+const { say, fail, failed, wrongUsage, wrongArgs } = createProgram('mesh-controller', USAGE, CONFIG_CODES);
+
 async function main(argv: readonly string[]): Promise<number> {
   let parsed: ReturnType<typeof parse>;
   try {
     parsed = parse(argv);
   } catch (error) {
-    return wrongUsage(firstSentence(error));
+    return wrongArgs(error);
   }
   const { values, positionals } = parsed;
   if (values.help) return say(USAGE);
@@ -58,9 +56,9 @@ async function main(argv: readonly string[]): Promise<number> {
   const path = values.config ?? DEFAULT_CONFIG;
   const quorum = [values['root-keys'], values['root-threshold']];
   if (quorum.some((value) => value !== undefined) && command !== 'init')
-    return fail('mesh-controller: --root-keys and --root-threshold go with init\n', EXIT.usage);
+    return fail('--root-keys and --root-threshold go with init', EXIT.usage);
   if (quorum.some((value) => value !== undefined && !/^[1-9]$/.test(value)))
-    return fail('mesh-controller: --root-keys and --root-threshold are numbers from 1 to 9\n', EXIT.usage);
+    return fail('--root-keys and --root-threshold are numbers from 1 to 9', EXIT.usage);
   process.umask(0o077);
   try {
     if (command === 'check-config') {
@@ -74,19 +72,9 @@ async function main(argv: readonly string[]): Promise<number> {
       );
     if (command === 'run') return await run(readConfig(path), path);
   } catch (error) {
-    const code = error instanceof MeshError && CONFIG_CODES.has(error.code) ? EXIT.config : EXIT.failed;
-    return fail(`mesh-controller: ${linesOf(error)}\n`, code);
+    return failed(error);
   }
   return wrongUsage(command === undefined ? 'a command is missing' : `unknown command ${command}`);
-}
-
-function wrongUsage(why: string): number {
-  return fail(`mesh-controller: ${why}\n\n${USAGE}`, EXIT.usage);
-}
-
-/** What parseArgs says; its further sentences are about quoting that nobody meant. */
-function firstSentence(error: unknown): string {
-  return errorLine(error).replace(/\. .*$/, '');
 }
 
 function parse(argv: readonly string[]) {
@@ -105,33 +93,7 @@ function parse(argv: readonly string[]) {
 }
 
 function readConfig(path: string): ControllerConfig {
-  return parseControllerConfig(readBounded(path), path);
-}
-
-/** At most MAX_CONFIG_BYTES of a file, also of one that never ends. */
-function readBounded(path: string): string {
-  const buffer = Buffer.alloc(MAX_CONFIG_BYTES);
-  let fd: number | undefined;
-  try {
-    fd = openSync(path, 'r');
-    let length = 0;
-    for (let read = -1; read !== 0 && length < buffer.length; length += read)
-      read = readSync(fd, buffer, length, buffer.length - length, null);
-    return buffer.toString('utf8', 0, length);
-  } catch (cause) {
-    const why =
-      (cause as NodeJS.ErrnoException).code === 'ENOENT'
-        ? 'there is no such file; write it first'
-        : `cannot read it: ${errorLine(cause)}`;
-    throw new MeshError('CONFIG_INVALID', `${path}: ${why}`);
-  } finally {
-    if (fd !== undefined) closeSync(fd);
-  }
-}
-
-/** Each fault of controller.yaml on its own line; anything else in one. */
-function linesOf(error: unknown): string {
-  return hasCode(error, 'CONFIG_INVALID') ? error.message : errorLine(error);
+  return parseControllerConfig(readConfigText(path), path);
 }
 
 async function init(config: ControllerConfig, [keys = 1, threshold = 1]: readonly number[]): Promise<number> {
@@ -179,16 +141,6 @@ function reload(running: ControllerConfig, path: string, log: Logger & { setLeve
   const waiting = restartKeys(running, next);
   if (waiting.length > 0) log.warn('some of controller.yaml is used from the next restart on', { keys: waiting });
   log.info('controller.yaml was read again', { file: path, log_level: next.logLevel });
-}
-
-function say(text: string): number {
-  process.stdout.write(text);
-  return EXIT.ok;
-}
-
-function fail(text: string, code: number): number {
-  process.stderr.write(text);
-  return code;
 }
 
 process.exitCode = await main(process.argv.slice(2));

@@ -5,7 +5,8 @@
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml';
 import { MeshError } from '../api/errors.ts';
 
-const MAX_BYTES = 256 * 1024;
+/** At most this much of a config file is taken. */
+export const MAX_CONFIG_BYTES = 256 * 1024;
 
 /** Reads one YAML mapping key by key; `done` refuses the keys nobody asked for. Faults are collected, not thrown, until the file ends. */
 export interface ConfigReader {
@@ -27,7 +28,8 @@ export interface ConfigReader {
 
 /** Parses `text` (at most 256 KiB) with `read`. Throws CONFIG_INVALID, CONFIG_TOO_LARGE. */
 export function readConfig<T>(text: string, file: string, read: (reader: ConfigReader) => T): T {
-  if (text.length > MAX_BYTES) throw new MeshError('CONFIG_TOO_LARGE', `${file}: larger than ${MAX_BYTES} bytes`);
+  if (text.length > MAX_CONFIG_BYTES)
+    throw new MeshError('CONFIG_TOO_LARGE', `${file}: larger than ${MAX_CONFIG_BYTES} bytes`);
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
   const faults: string[] = [];

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { open, readdir, readlink, stat } from 'node:fs/promises';
+import { readdir, readlink, stat } from 'node:fs/promises';
+import { effectiveUid } from './processes.ts';
 
 /** One listening TCP socket of this network namespace. `inode` is its identity for as long as it lives. */
 export interface Listener {
@@ -132,21 +133,6 @@ async function findHolders(procPath: string, inodes: ReadonlySet<number>): Promi
       if (uid !== undefined) (found.get(inode) ?? found.set(inode, new Set()).get(inode))?.add(uid);
   }
   return found;
-}
-
-/** From status, not from the owner of /proc/PID: that is root for a process that is not dumpable. */
-async function effectiveUid(procPath: string, pid: string): Promise<number | undefined> {
-  const file = await open(`${procPath}/${pid}/status`, 'r').catch(() => undefined);
-  if (file === undefined) return undefined;
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(4096), 0, 4096, 0);
-    const match = /^Uid:\s+\d+\s+(\d+)/m.exec(buffer.toString('latin1', 0, bytesRead));
-    return match ? Number(match[1]) : undefined;
-  } catch {
-    return undefined;
-  } finally {
-    await file.close();
-  }
 }
 
 /** Inode of this process's network namespace: rules, state and sockets belong to it. */

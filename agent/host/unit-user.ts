@@ -11,8 +11,6 @@ const UNIT_PATH = [
   '/lib/systemd/system',
 ];
 const MAX_BYTES = 256 << 10;
-/** `NAME.service`, an instance with its `@`. */
-export const UNIT_NAME = /^[A-Za-z0-9:_.\\-]{1,200}(@[A-Za-z0-9:_.\\-]{0,100})?\.service$/;
 
 /**
  * The static user that a unit's processes run as, out of its file and drop-ins: no bus and no systemctl is needed, which an unprivileged agent

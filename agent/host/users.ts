@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { MeshError } from '../../api/errors.ts';
+import { UNIT_NAME } from '../config.ts';
 import type { Exec } from './exec.ts';
-import { UNIT_NAME, unitUser } from './unit-user.ts';
+import { unitUser } from './unit-user.ts';
 
 /**
  * Looks up unix users. `uid` throws MeshError USER_UNKNOWN for a name that neither /etc/passwd nor NSS knows. The name of a unit,

@@ -12,7 +12,7 @@ import { REDIRECT_FILES } from './client.ts';
 import { readOwn, readUntrusted, writeUntrusted } from './files.ts';
 import { checkListeners, judgeInbound } from './listeners.ts';
 import { planText } from './plan.ts';
-import { permit, type RedirectPolicy } from './policy.ts';
+import { neverPorts, permit, type RedirectPolicy } from './policy.ts';
 import type { RedirectResult } from './result.ts';
 import { readLo } from './routes.ts';
 import { renderRules } from './rules.ts';
@@ -52,8 +52,6 @@ export interface CommandDeps {
 
 const USAGE = `usage: mesh-agent redirect apply|clean|plan|check|confirm|proxy-failed|dns-off [--config FILE] [--spec FILE] [--result FILE]
   [--state-dir DIR] [--revert-after SECONDS] [--dry-run]`;
-/** Ports that no rule ever leads away: ssh, the controllers' REST and agent API (DESIGN 7). */
-const BUILT_IN_PORTS = [22, 15200, 15201];
 const DEFAULT_REVERT_SECONDS = 60;
 const MAX_CONFIG_BYTES = 1 << 20;
 
@@ -374,7 +372,7 @@ async function policyOf(run: Run): Promise<RedirectPolicy> {
     inboundPort: config.ports.inbound,
     dnsPort: config.ports.dns,
     dnsEnabled: config.dns.enabled,
-    neverPorts: new Set([...BUILT_IN_PORTS, ...Object.values(config.ports), ...config.redirect.excludePorts]),
+    neverPorts: neverPorts(config),
     excludeCidrs: config.redirect.excludeCidrs,
   };
 }

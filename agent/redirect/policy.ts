@@ -27,6 +27,17 @@ export const FURTHER_OUTBOUND = { first: 15100, last: 15199 } as const;
 /** At most this many namespaces have a DNS listener. */
 export const MAX_DNS_LISTENERS = 37; // 15053 to 15089; 15090 is Envoy's metrics
 
+/** Ports that no rule ever leads away: ssh, the controllers' REST and agent API (DESIGN 7). */
+const BUILT_IN_PORTS = [22, 15200, 15201];
+
+/** Ports that are captured neither way and that no workload may have: the built-in ones, the mesh's own, agent.yaml's. */
+export function neverPorts(config: {
+  readonly ports: Readonly<Record<string, number>>;
+  readonly redirect: { readonly excludePorts: readonly number[] };
+}): ReadonlySet<number> {
+  return new Set([...BUILT_IN_PORTS, ...Object.values(config.ports), ...config.redirect.excludePorts]);
+}
+
 /**
  * Refuses (REDIRECT_DENIED) whatever agent.yaml does not stand for, so that an agent that was taken over through gossip cannot redirect
  * other users; else the spec with the ports and CIDRs that are never captured added. VIP ranges: 240.0.0.0/4 and fc00::/7 only, since

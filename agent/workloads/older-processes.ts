@@ -1,4 +1,5 @@
-import { open, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { effectiveUid, procHead } from '../host/processes.ts';
 
 /** A process that ran before its user's traffic was captured: what it had open then goes on around the mesh. */
 export interface OlderProcess {
@@ -24,27 +25,14 @@ export async function olderProcesses(since: ReadonlyMap<number, number>, procPat
   if (since.size === 0) return [];
   const found: OlderProcess[] = [];
   for (const pid of (await readdir(procPath)).filter((name) => /^\d+$/.test(name))) {
-    const uid = Number(/^Uid:\s+\d+\s+(\d+)/m.exec(await head(`${procPath}/${pid}/status`))?.[1] ?? Number.NaN);
-    const captured = since.get(uid);
-    if (captured === undefined) continue;
-    const stat = await head(`${procPath}/${pid}/stat`);
+    const uid = await effectiveUid(procPath, pid);
+    const captured = uid === undefined ? undefined : since.get(uid);
+    if (uid === undefined || captured === undefined) continue;
+    const stat = await procHead(`${procPath}/${pid}/stat`);
     const name = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'));
     const startTicks = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
     if (startTicks / TICKS_PER_SECOND < captured) found.push({ pid: Number(pid), name, uid });
     if (found.length === MAX_FOUND) break;
   }
   return found.sort((a, b) => a.pid - b.pid);
-}
-
-async function head(path: string): Promise<string> {
-  const file = await open(path, 'r').catch(() => undefined);
-  if (file === undefined) return '';
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(4096), 0, 4096, 0);
-    return buffer.toString('latin1', 0, bytesRead);
-  } catch {
-    return '';
-  } finally {
-    await file.close();
-  }
 }

@@ -20,6 +20,13 @@ const cases: [name: string, program: string, args: string[], code: number, says:
     78,
     /^mesh-agent: \S+ host is .*\n\S+ trustDomain is .*\n$/,
   ],
+  [
+    'a file that never ends',
+    'agent',
+    ['run', '--config', '/dev/zero'],
+    78,
+    /^mesh-agent: \/dev\/zero: larger than 262144 bytes\n$/,
+  ],
   ['nothing', 'controller', [], 64, /^mesh-controller: a command is missing\n\nusage:/],
   ['a command that is none', 'controller', ['start'], 64, /^mesh-controller: unknown command start\n\nusage:/],
   ['no controller.yaml', 'controller', ['run', '--config', 'DIR/c.yaml'], 78, /c\.yaml: there is no such file/],

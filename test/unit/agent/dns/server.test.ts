@@ -15,12 +15,27 @@ const names = createNames(
     new Map([[`reviews.${namespace}.svc.cluster.local`, { v4: [`240.240.0.${namespace.length}`], v6: ['fd6d::1'] }]]),
 );
 
+let candidate = 20_000 + 2 * Math.floor(Math.random() * 5000);
+
+/** A port that is free with the next one, for UDP and TCP; never the same twice. Below the ephemeral range: there any other process may take it. */
 async function freePort(): Promise<number> {
-  const socket = dgram.createSocket('udp4');
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(() => resolve()));
-  return port;
+  for (let tries = 0; tries < 100; tries++) {
+    const port = candidate;
+    candidate += 2;
+    const free = [port, port + 1].flatMap((each) => [isFree(each, 'udp'), isFree(each, 'tcp')]);
+    if ((await Promise.all(free)).every(Boolean)) return port;
+  }
+  throw new Error('no free port');
+}
+
+function isFree(port: number, protocol: 'udp' | 'tcp'): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = protocol === 'udp' ? dgram.createSocket('udp4') : net.createServer();
+    socket.once('error', () => resolve(false));
+    socket.once('listening', () => socket.close(() => resolve(true)));
+    if ('bind' in socket) socket.bind(port, '127.0.0.1');
+    else socket.listen(port, '127.0.0.1');
+  });
 }
 
 type Behaviour = (query: packet.DecodedPacket, raw: Buffer) => Buffer | 'silent';

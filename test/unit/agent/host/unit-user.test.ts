@@ -2,8 +2,9 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import tap from 'tap';
+import { UNIT_NAME } from '../../../../agent/config.ts';
 import type { Exec } from '../../../../agent/host/exec.ts';
-import { UNIT_NAME, unitUser } from '../../../../agent/host/unit-user.ts';
+import { unitUser } from '../../../../agent/host/unit-user.ts';
 import { createUsers } from '../../../../agent/host/users.ts';
 
 tap.test('names', async (t) => {
