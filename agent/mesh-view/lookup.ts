@@ -2,7 +2,7 @@ import type { ObjectKey } from '../../api/resources/object.ts';
 import { ROOT_NAMESPACE } from '../../api/resources/registry.ts';
 import { hostMatches, isExportedTo, mostSpecific } from './host-names.ts';
 import { selects } from './object-index.ts';
-import type { SubsetSpec, TrafficPolicy } from './specs.ts';
+import type { SubsetSpec, TrafficPolicy } from './specs/destination-rule.ts';
 import type { DestinationRuleView, MeshView, ServiceView, VirtualServiceView } from './view.ts';
 
 /** What a client in `namespace` sees of the mesh. Lookups are memoised: make one for each namespace and view. */

@@ -4,7 +4,7 @@ import { type ObjectKey, objectKey } from '../../api/resources/object.ts';
 import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
 import { compare, type ObjectIndex, type Typed } from './object-index.ts';
 import type { MtlsLookup } from './peer-authentication.ts';
-import type { WorkloadGroupSpec, WorkloadSpec } from './specs.ts';
+import type { WorkloadGroupSpec, WorkloadSpec } from './specs/service.ts';
 import type { Health, Transport } from './view.ts';
 
 /** Label by which a pushed WorkloadEntry or endpoint says that it speaks the mesh's mTLS (Istio's own label). */

@@ -13,7 +13,9 @@ import { compare, indexObjects, type ObjectIndex } from './object-index.ts';
 import { type MtlsLookup, mtlsLookup } from './peer-authentication.ts';
 import { protocolOf } from './protocols.ts';
 import { type BuiltService, buildServices } from './services.ts';
-import type { DestinationRuleSpec, MeshConfigSpec, VirtualServiceSpec } from './specs.ts';
+import type { DestinationRuleSpec } from './specs/destination-rule.ts';
+import type { MeshConfigSpec } from './specs/mesh-config.ts';
+import type { VirtualServiceSpec } from './specs/virtual-service.ts';
 import type {
   DestinationRuleView,
   HostView,

@@ -1,7 +1,7 @@
 import type { ObjectKey } from '../../api/resources/object.ts';
 import { ROOT_NAMESPACE } from '../../api/resources/registry.ts';
 import { type ObjectIndex, selects, type Typed } from './object-index.ts';
-import type { PeerAuthenticationSpec } from './specs.ts';
+import type { PeerAuthenticationSpec } from './specs/security.ts';
 import type { MtlsMode } from './view.ts';
 
 /** Which mTLS mode holds for each port of a workload, and the policies that say so. */

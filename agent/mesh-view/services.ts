@@ -4,7 +4,7 @@ import { serviceHost } from './host-names.ts';
 import { type Instance, inlineMember, type Member } from './members.ts';
 import { compare, type ObjectIndex, selects, type Typed } from './object-index.ts';
 import { protocolOf } from './protocols.ts';
-import type { ServiceEntrySpec, ServiceSpec } from './specs.ts';
+import type { ServiceEntrySpec, ServiceSpec } from './specs/service.ts';
 import type { EndpointView, Protocol, ServicePort, ServiceView, Transport } from './view.ts';
 
 /** What services are made of. */

@@ -1,5 +1,6 @@
 import type { ObjectKey } from '../../api/resources/object.ts';
-import type { DestinationRuleSpec, VirtualServiceSpec } from './specs.ts';
+import type { DestinationRuleSpec } from './specs/destination-rule.ts';
+import type { VirtualServiceSpec } from './specs/virtual-service.ts';
 
 /** Protocol of a service port: what Envoy may assume of it. AUTO: not declared, found out per connection. TLS: opaque TLS, routed by SNI. */
 export type Protocol = 'HTTP' | 'HTTP2' | 'TLS' | 'TCP' | 'AUTO';

@@ -1,6 +1,6 @@
 import type { ClientView, EffectiveRule } from '../mesh-view/lookup.ts';
 import { selects } from '../mesh-view/object-index.ts';
-import type { PortPolicy, SubsetSpec } from '../mesh-view/specs.ts';
+import type { PortPolicy, SubsetSpec } from '../mesh-view/specs/destination-rule.ts';
 import type { EndpointView, ServicePort, ServiceView, Transport } from '../mesh-view/view.ts';
 import { clusterName, sniName } from './names.ts';
 import { portPolicy } from './traffic-policy.ts';

@@ -1,4 +1,4 @@
-import type { ConnectionPoolSpec } from '../mesh-view/specs.ts';
+import type { ConnectionPoolSpec } from '../mesh-view/specs/destination-rule.ts';
 import { type ClusterPlan, plannedEndpoints } from './cluster-plan.ts';
 import { loadAssignment } from './endpoint.ts';
 import { ADS, any, compact, duration, type JsonObject, resource } from './json.ts';

@@ -1,4 +1,4 @@
-import type { LoadBalancerSpec } from '../mesh-view/specs.ts';
+import type { LoadBalancerSpec } from '../mesh-view/specs/destination-rule.ts';
 import type { ClusterPlan } from './cluster-plan.ts';
 import { compact, duration, type JsonObject } from './json.ts';
 

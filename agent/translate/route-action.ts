@@ -1,6 +1,7 @@
 import { resolveHost } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
-import type { CorsSpec, Destination, HeaderRules, HttpRoute } from '../mesh-view/specs.ts';
+import type { Destination } from '../mesh-view/specs/common.ts';
+import type { CorsSpec, HeaderRules, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { MESH_HEADER } from './filters.ts';
 import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';

@@ -1,4 +1,5 @@
-import type { HttpMatch, StringMatch } from '../mesh-view/specs.ts';
+import type { StringMatch } from '../mesh-view/specs/common.ts';
+import type { HttpMatch } from '../mesh-view/specs/virtual-service.ts';
 import { compact, type JsonObject } from './json.ts';
 
 /** Envoy's match of one HTTPMatchRequest; without one, everything. What does not depend on the request was decided before. */

@@ -1,6 +1,6 @@
 import { CLUSTER_DOMAIN } from '../mesh-view/host-names.ts';
 import { admitsSource, type ClientView } from '../mesh-view/lookup.ts';
-import type { HttpMatch, HttpRoute } from '../mesh-view/specs.ts';
+import type { HttpMatch, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { type JsonObject, resource } from './json.ts';
 import { CLUSTER, routeName } from './names.ts';

@@ -1,5 +1,5 @@
 import type { ClientView } from '../mesh-view/lookup.ts';
-import type { L4Match, L4Route } from '../mesh-view/specs.ts';
+import type { L4Match, L4Route } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServicePort, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { cidr, type JsonObject } from './json.ts';
 import { CLUSTER, clusterName, tcpRouteName } from './names.ts';

@@ -1,5 +1,5 @@
 import type { EffectiveRule } from '../mesh-view/lookup.ts';
-import type { PortPolicy, SubsetSpec, TrafficPolicy } from '../mesh-view/specs.ts';
+import type { PortPolicy, SubsetSpec, TrafficPolicy } from '../mesh-view/specs/destination-rule.ts';
 
 /**
  * What holds for one port of a service or subset: the rule's policy, overridden section by section by the subset's, each after its own

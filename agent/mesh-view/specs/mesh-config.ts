@@ -1,0 +1,8 @@
+/**
+ * MeshConfig, as far as this agent enforces them: shapes of verified config behind api/resources/enforced. The controller validated the
+ * values; a reader here still meets `undefined` everywhere. Source: Istio's API reference; for v1 kinds, Kubernetes'.
+ */
+
+export interface MeshConfigSpec {
+  readonly outboundTrafficPolicy?: { readonly mode?: string };
+}

@@ -1,0 +1,69 @@
+import type { Row } from './row.ts';
+
+export const SERVICE_ROWS: readonly Row[] = [
+  {
+    kind: 'Service',
+    name: 'extra',
+    base: { selector: { app: 'reviews' }, ports: [{ name: 'http', port: 7000 }] },
+    changes: [
+      { type: 'ClusterIP', selector: { app: 'web' } },
+      { ports: [{ port: 7001, protocol: 'TCP', targetPort: 9080, appProtocol: 'grpc' }] },
+      { ports: [{ name: 'tcp', port: 7000 }] },
+    ],
+  },
+  {
+    kind: 'ServiceEntry',
+    name: 'extra',
+    base: { hosts: ['x.example'], ports: [{ number: 80, name: 'http', protocol: 'HTTP' }], resolution: 'STATIC' },
+    changes: [
+      { hosts: ['y.example'] },
+      { addresses: ['10.9.9.9'] },
+      { ports: [{ number: 81, protocol: 'TCP', targetPort: 8888 }], endpoints: [{ address: '10.1.1.1' }] },
+      { ports: [{ number: 80, name: 'admin' }], endpoints: [{ address: '10.1.1.1', ports: { admin: 81 } }] },
+      { resolution: 'DNS' },
+      { exportTo: ['nobody'] },
+      { workloadSelector: { labels: { app: 'reviews' } } },
+      {
+        location: 'MESH_INTERNAL',
+        endpoints: [{ address: '10.1.1.1', labels: { 'security.istio.io/tlsMode': 'istio' }, serviceAccount: 'q' }],
+      },
+      {
+        endpoints: [
+          {
+            address: '10.1.1.1',
+            labels: { app: 'z' },
+            locality: 'eu/a',
+            ports: { http: 8081 },
+            weight: 3,
+          },
+        ],
+      },
+    ],
+  },
+  {
+    kind: 'WorkloadEntry',
+    name: 'extra',
+    base: { address: '10.5.5.5', labels: { app: 'reviews' } },
+    changes: [
+      { address: '10.5.5.6' },
+      { labels: { app: 'web' } },
+      { locality: 'eu/b' },
+      { ports: { http: 9999 } },
+      { labels: { app: 'reviews', 'security.istio.io/tlsMode': 'istio' }, serviceAccount: 'own' },
+      { weight: 5 },
+    ],
+  },
+  {
+    kind: 'WorkloadGroup',
+    name: 'reviews',
+    base: { metadata: { labels: { app: 'reviews' } }, template: { serviceAccount: 'reviews', ports: { http: 9080 } } },
+    changes: [
+      { metadata: { labels: { version: 'v9' } } },
+      { template: { labels: { app: 'web' } } },
+      { template: { locality: 'eu/c' } },
+      { template: { ports: { http: 9081 } } },
+      { template: { serviceAccount: 'else' } },
+      { template: { weight: 7 } },
+    ],
+  },
+];
