@@ -29,3 +29,6 @@ export const ENFORCED: Readonly<Record<string, readonly string[]>> = each((kind)
 export const ENFORCED_VALUES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = each(
   (kind) => kind.values ?? {},
 );
+
+/** Why a field is not enforced, by kind and path; a path covers what lies below it. */
+export const REFUSED: Readonly<Record<string, Readonly<Record<string, string>>>> = each((kind) => kind.refused ?? {});

@@ -1,4 +1,4 @@
-import { ENFORCED, ENFORCED_VALUES } from './enforced-fields.ts';
+import { ENFORCED, ENFORCED_VALUES, REFUSED } from './enforced-fields.ts';
 import type { Report } from './report.ts';
 import { childPath, shown } from './report.ts';
 
@@ -12,6 +12,8 @@ interface Node {
   leaf: boolean;
   subtree: boolean;
   values?: readonly string[];
+  /** Why neither this field nor anything below it is enforced. */
+  refused?: string;
 }
 
 /** Fields that the controller itself acts upon, beside those that agents enforce. */
@@ -19,9 +21,11 @@ const BY_CONTROLLER: Readonly<Record<string, readonly string[]>> = {
   MeshConfig: ['spec.trustDomain', 'spec.hostOwnership[].hosts[]', 'spec.hostOwnership[].namespace'],
 };
 
-const THIS_VERSION: Enforced = {
+/** What this version enforces, agents and controller together. */
+export const THIS_VERSION: Enforced = {
   fields: { ...ENFORCED, MeshConfig: [...(ENFORCED.MeshConfig ?? []), ...(BY_CONTROLLER.MeshConfig ?? [])] },
   values: ENFORCED_VALUES,
+  refused: REFUSED,
 };
 
 /** Kinds that mean nothing by themselves, so that having them unenforced ignores nothing. */
@@ -51,12 +55,13 @@ export function checkEnforced(
 export interface Enforced {
   readonly fields: Readonly<Record<string, readonly string[]>>;
   readonly values: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
+  readonly refused?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 function walk(value: unknown, node: Node | undefined, path: string, report: Report): void {
   if (value === undefined || node?.subtree) return;
-  if (node === undefined) {
-    refuse(path, report);
+  if (node === undefined || node.refused !== undefined) {
+    refuse(path, report, node?.refused);
     return;
   }
   if (Array.isArray(value)) {
@@ -75,8 +80,9 @@ function walk(value: unknown, node: Node | undefined, path: string, report: Repo
   }
 }
 
-function refuse(path: string, report: Report): void {
-  report.add(path, 'not supported yet: this version does not enforce the field', 'FieldValueNotSupported');
+function refuse(path: string, report: Report, reason?: string): void {
+  const why = reason ?? 'this version does not enforce the field';
+  report.add(path, `not supported${reason === undefined ? ' yet' : ''}: ${why}`, 'FieldValueNotSupported');
 }
 
 const TREES = new WeakMap<Enforced, Map<string, Node>>();
@@ -84,30 +90,41 @@ const TREES = new WeakMap<Enforced, Map<string, Node>>();
 function treeOf(kind: string, enforced: Enforced): Node {
   const trees = TREES.get(enforced) ?? new Map<string, Node>();
   TREES.set(enforced, trees);
-  const tree = trees.get(kind) ?? buildTree(enforced.fields[kind] ?? [], enforced.values[kind] ?? {});
+  const tree =
+    trees.get(kind) ??
+    buildTree(enforced.fields[kind] ?? [], enforced.values[kind] ?? {}, enforced.refused?.[kind] ?? {});
   trees.set(kind, tree);
   return tree;
 }
 
-function buildTree(patterns: readonly string[], values: Readonly<Record<string, readonly string[]>>): Node {
-  const fresh = (): Node => ({ children: new Map(), leaf: false, subtree: false });
+function buildTree(
+  patterns: readonly string[],
+  values: Readonly<Record<string, readonly string[]>>,
+  refused: Readonly<Record<string, string>>,
+): Node {
   const root = fresh();
   for (const pattern of patterns) {
-    let node = root;
-    for (const segment of pattern.replaceAll('[]', '.[]').split('.')) {
-      if (segment === '**') {
-        node.subtree = true;
-        continue;
-      }
-      let next = node.children.get(segment);
-      if (next === undefined) {
-        next = fresh();
-        node.children.set(segment, next);
-      }
-      node = next;
-    }
+    const node = nodeAt(root, pattern);
     node.leaf = true;
     if (values[pattern] !== undefined) node.values = values[pattern];
   }
+  for (const [pattern, reason] of Object.entries(refused)) nodeAt(root, pattern).refused = reason;
   return root;
+}
+
+const fresh = (): Node => ({ children: new Map(), leaf: false, subtree: false });
+
+/** The node of a pattern, made with all on its way. */
+function nodeAt(root: Node, pattern: string): Node {
+  let node = root;
+  for (const segment of pattern.replaceAll('[]', '.[]').split('.')) {
+    if (segment === '**') {
+      node.subtree = true;
+      continue;
+    }
+    const next = node.children.get(segment) ?? fresh();
+    node.children.set(segment, next);
+    node = next;
+  }
+  return node;
 }

@@ -229,6 +229,23 @@ t.test('every set field is enforced or refused', async (t) => {
   t.same(found({}, 'Namespace'), [], 'save the kinds that mean nothing by themselves');
 });
 
+t.test('a field that cannot be enforced is refused with its own reason, and all below it', async (t) => {
+  const enforced = {
+    fields: { VirtualService: ['spec.http[].a'] },
+    values: {},
+    refused: { VirtualService: { 'spec.http[].pods': 'hosts run no pods' } },
+  };
+  const report = new Report();
+  checkEnforced('VirtualService', { spec: { http: [{ a: 1, pods: { deep: [1] } }, { b: 1 }] } }, report, enforced);
+  t.same(
+    report.violations.map((one) => [one.path, one.message]),
+    [
+      ['spec.http[0].pods', 'not supported: hosts run no pods'],
+      ['spec.http[1].b', 'not supported yet: this version does not enforce the field'],
+    ],
+  );
+});
+
 t.test('this version: an unenforced kind or field says so', async (t) => {
   const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'a' }, type: 'kubernetes.io/tls', data: {} };
   t.match(validateObject(secret).violations, [{ message: /not supported yet/ }]);

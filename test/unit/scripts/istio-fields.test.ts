@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs';
+import { test } from 'tap';
+import { ENFORCED, ENFORCED_VALUES, REFUSED } from '../../../api/resources/enforced-fields.ts';
+import { KINDS } from '../../../api/resources/registry.ts';
+import { fieldSchemas } from '../../../api/resources/schemas.ts';
+import type { StructuralSchema } from '../../../api/resources/structural.ts';
+import { istioFields } from '../../../scripts/lib/istio-fields.ts';
+
+test('docs/istio-fields.md says what this version does', async (t) => {
+  const file = readFileSync(new URL('../../../docs/istio-fields.md', import.meta.url), 'utf8');
+  t.equal(file, istioFields(), 'run `npm run docs`');
+});
+
+/** Whether the kind has a field at this path. */
+function exists(kind: string, path: string): boolean {
+  const info = KINDS.find((one) => one.kind === kind);
+  if (info === undefined) return false;
+  const [first = '', ...rest] = path.replaceAll('[]', '.[]').split('.');
+  let schema: StructuralSchema | undefined = fieldSchemas(info)[first];
+  for (const segment of rest.filter((one) => one !== '**')) {
+    if (schema?.['x-kubernetes-preserve-unknown-fields'] === true) return true;
+    schema =
+      segment === '[]' ? schema?.items : segment === '*' ? schema?.additionalProperties : schema?.properties?.[segment];
+  }
+  return schema !== undefined;
+}
+
+test('enforced and refused paths are fields that the kinds have', async (t) => {
+  for (const kind of Object.keys(ENFORCED)) {
+    const paths = [ENFORCED[kind], Object.keys(ENFORCED_VALUES[kind] ?? {}), Object.keys(REFUSED[kind] ?? {})];
+    const unknown = paths.flatMap((some) => some ?? []).filter((path) => !exists(kind, path));
+    t.same(unknown, [], kind);
+  }
+});
+
+test('no path is both enforced and refused', async (t) => {
+  for (const [kind, reasons] of Object.entries(REFUSED)) {
+    const both = (ENFORCED[kind] ?? []).filter((path) =>
+      Object.keys(reasons).some(
+        (refused) => path === refused || path.startsWith(`${refused}.`) || path.startsWith(`${refused}[`),
+      ),
+    );
+    t.same(both, [], kind);
+  }
+});
