@@ -8,9 +8,16 @@ const MAX_DEPTH = 100;
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
+/**
+ * Bytes of list elements right below a message's root (virtual hosts of a route configuration, filter chains of a listener), by the very
+ * JSON object, which nobody changes after it was made: one route changed among 500 services encodes one virtual host.
+ */
+export type ElementCache = WeakMap<object, { readonly type: string; readonly bytes: Uint8Array }>;
+
 interface Context {
   readonly table: DescriptorTable;
   readonly writer: Writer;
+  readonly elements: ElementCache | undefined;
   /** Where we are, for error messages; pushed and popped, so that nothing is built while all goes well. */
   readonly path: (string | number)[];
   depth: number;
@@ -21,8 +28,13 @@ interface Context {
  * enum value, a wrong type, a number out of range, two members of a oneof, or null where no Value stands throws XDS_ENCODE with
  * `details.path`. Source: protobuf's "ProtoJSON format".
  */
-export function encodeMessage(table: DescriptorTable, type: MessageType, json: unknown): Uint8Array {
-  const ctx: Context = { table, writer: Writer.create(), path: [], depth: 0 };
+export function encodeMessage(
+  table: DescriptorTable,
+  type: MessageType,
+  json: unknown,
+  elements?: ElementCache,
+): Uint8Array {
+  const ctx: Context = { table, writer: Writer.create(), elements, path: [], depth: 0 };
   writeMessage(ctx, type, json);
   return ctx.writer.finish();
 }
@@ -97,10 +109,29 @@ function writeList(ctx: Context, field: Field, value: unknown): void {
   for (const [i, element] of value.entries()) {
     ctx.path.push(i);
     if (packed) writeScalar(ctx, field, element, true);
+    else if (ctx.depth === 1 && ctx.elements !== undefined && isCacheable(field, element))
+      writeElement(ctx, field, element, ctx.elements);
     else writeSingle(ctx, field, element, true);
     ctx.path.pop();
   }
   if (packed) ctx.writer.ldelim();
+}
+
+function isCacheable(field: Field, element: unknown): element is object {
+  return field.kind === 'message' && typeof element === 'object' && element !== null;
+}
+
+function writeElement(ctx: Context, field: Field, element: object, elements: ElementCache): void {
+  let known = elements.get(element);
+  if (known?.type !== field.typeName) {
+    const type = ctx.table.message(field.typeName);
+    if (type === undefined) fail(ctx, `type ${field.typeName} is not in the descriptor set`);
+    const apart: Context = { ...ctx, writer: Writer.create() };
+    writeMessage(apart, type, element);
+    known = { type: field.typeName, bytes: apart.writer.finish() };
+    elements.set(element, known);
+  }
+  ctx.writer.uint32((field.number << 3) | 2).bytes(known.bytes);
 }
 
 function writeMap(ctx: Context, field: Field, map: { key: Field; value: Field }, json: JsonObject): void {

@@ -5,12 +5,12 @@ import { readFileSync } from 'node:fs';
 import { MeshError } from '../../api/errors.ts';
 import { decodeMessage } from './decode.ts';
 import { createDescriptorTable, type MessageType } from './descriptor-table.ts';
-import { encodeMessage } from './encode.ts';
+import { type ElementCache, encodeMessage } from './encode.ts';
 import { TYPE_URL_PREFIX } from './well-known.ts';
 
 /** Encoder and decoder over one descriptor set. `typeUrl`: `type.googleapis.com/NAME`, or the bare NAME. */
 export interface Messages {
-  /** JSON -> bytes, strict and deterministic. Throws MeshError XDS_ENCODE (`details.path`), XDS_TYPE for an unknown type. */
+  /** JSON -> bytes, strict and deterministic; the JSON must not change afterwards, its parts are remembered. Throws MeshError XDS_ENCODE (`details.path`), XDS_TYPE for an unknown type. */
   encodeResource(typeUrl: string, json: unknown): Uint8Array;
   /** Bytes -> JSON; unknown fields are passed over. Throws MeshError XDS_DECODE, XDS_TYPE. */
   decodeResource(typeUrl: string, bytes: Uint8Array): unknown;
@@ -21,6 +21,7 @@ export interface Messages {
 /** Messages over a serialized FileDescriptorSet. Types are built on first use. Throws XDS_DESCRIPTORS when the bytes are no set. */
 export function createMessages(descriptorSet: Uint8Array): Messages {
   const table = createDescriptorTable(descriptorSet);
+  const elements: ElementCache = new WeakMap();
   const nameOf = (url: string) => (url.startsWith(TYPE_URL_PREFIX) ? url.slice(TYPE_URL_PREFIX.length) : url);
   const typeOf = (url: string): MessageType => {
     const type = table.message(nameOf(url));
@@ -28,7 +29,7 @@ export function createMessages(descriptorSet: Uint8Array): Messages {
     return type;
   };
   return {
-    encodeResource: (url, json) => encodeMessage(table, typeOf(url), json),
+    encodeResource: (url, json) => encodeMessage(table, typeOf(url), json, elements),
     decodeResource: (url, bytes) => decodeMessage(table, typeOf(url), bytes),
     has: (url) => table.message(nameOf(url)) !== undefined,
   };

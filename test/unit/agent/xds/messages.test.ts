@@ -59,6 +59,27 @@ test('bytes do not depend on the order of keys, defaults without presence are le
   );
 });
 
+test('parts that were encoded before give the same bytes, whatever they were part of', async (t) => {
+  const host = { name: 'a', domains: ['a'], routes: [{ match: { prefix: '/' }, route: { cluster: 'c' } }] };
+  const type = URL_OF('envoy.config.route.v3.RouteConfiguration');
+  const config = (...hosts: object[]) => ({ name: 'r', virtual_hosts: hosts });
+  const fresh = (json: unknown) => loadMessages(SET).encodeResource(type, structuredClone(json));
+  for (const json of [config(host), config({ ...host, name: 'b' }, host), config(host, host)])
+    t.same(Buffer.from(messages.encodeResource(type, json)), Buffer.from(fresh(json)));
+  // the same object, in a field of another type: only its name is a field there
+  const named = { name: 'x' };
+  messages.encodeResource(type, config(named));
+  const chain = { name: 'l', filter_chains: [named] };
+  const listener = URL_OF('envoy.config.listener.v3.Listener');
+  t.same(
+    Buffer.from(messages.encodeResource(listener, chain)),
+    Buffer.from(loadMessages(SET).encodeResource(listener, structuredClone(chain))),
+  );
+  const wrong = { ...host, nope: 1 };
+  for (let twice = 0; twice < 2; twice++)
+    t.throws(() => messages.encodeResource(type, config(host, wrong)), { message: /^virtual_hosts\[1\]: / });
+});
+
 test('an independent encoder makes messages of the same meaning', async (t) => {
   const require = createRequire(import.meta.url);
   const protobuf = require('protobufjs') as typeof import('protobufjs');
