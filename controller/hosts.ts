@@ -61,7 +61,10 @@ function hostObject(row: HostRow, reports: Reports): Host {
   return {
     apiVersion: OPERATOR_API.groupVersion,
     kind: 'Host',
-    metadata: { name: row.host },
+    metadata: {
+      name: row.host,
+      ...(row.enrolledAt === undefined ? {} : { creationTimestamp: row.enrolledAt }),
+    },
     spec: {
       workloadGroups: row.workloadGroups,
       gossipAddresses: row.gossipAddresses,

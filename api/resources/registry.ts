@@ -48,6 +48,12 @@ const SECURITY = ['v1', 'v1beta1'];
 
 type Row = Partial<KindInfo> & { readonly kind: string; readonly plural: string; readonly group: string };
 
+const AGE: Column = { name: 'Age', type: 'date', path: 'metadata.creationTimestamp', priority: 0 };
+
+function text(columns: Readonly<Record<string, string>>): Column[] {
+  return Object.entries(columns).map(([name, path]) => ({ name, type: 'string', path, priority: 0 }));
+}
+
 function kind(row: Row, columns: Readonly<Record<string, string>> = {}): KindInfo {
   const family = row.group.endsWith('.istio.io') ? ['istio-io', row.group.replaceAll('.', '-')] : [];
   return {
@@ -59,10 +65,7 @@ function kind(row: Row, columns: Readonly<Record<string, string>> = {}): KindInf
     verbs: ALL_VERBS,
     stored: true,
     fields: ['spec'],
-    columns: [
-      ...Object.entries(columns).map(([name, path]) => ({ name, type: 'string', path, priority: 0 }) as const),
-      { name: 'Age', type: 'date', path: 'metadata.creationTimestamp', priority: 0 },
-    ],
+    columns: [...text(columns), AGE],
     ...row,
   };
 }
@@ -116,23 +119,25 @@ export const KINDS: readonly KindInfo[] = [
     { group: 'hostmesh.io', kind: 'MeshConfig', plural: 'meshconfigs', shortNames: ['mc'], namespaced: false },
     { 'Outbound-Policy': 'spec.outboundTrafficPolicy.mode' },
   ),
-  kind(
-    {
-      group: 'hostmesh.io',
-      kind: 'Host',
-      plural: 'hosts',
-      namespaced: false,
-      verbs: ['get', 'list'],
-      stored: false,
-    },
-    {
-      Generation: 'status.generation',
-      Acked: 'status.ackedGeneration',
-      Envoy: 'status.envoyConnected',
-      Groups: 'spec.workloadGroups',
-      Revoked: 'spec.revoked',
-    },
-  ),
+  kind({
+    group: 'hostmesh.io',
+    kind: 'Host',
+    plural: 'hosts',
+    namespaced: false,
+    verbs: ['get', 'list'],
+    stored: false,
+    columns: [
+      ...text({
+        Generation: 'status.generation',
+        Acked: 'status.ackedGeneration',
+        Envoy: 'status.envoyConnected',
+        Groups: 'spec.workloadGroups',
+        Revoked: 'spec.revoked',
+      }),
+      { name: 'Heard', type: 'date', path: 'status.reportedAt', priority: 0 },
+      AGE,
+    ],
+  }),
   kind({
     group: 'hostmesh.io',
     kind: 'JoinToken',

@@ -85,6 +85,7 @@ export async function spendToken(
     epoch: (before?.row.epoch ?? 0) + 1,
     workloadGroups: token.workloadGroups,
     gossipAddresses: use.gossipAddresses,
+    enrolledAt: new Date(now).toISOString(),
     hostKey: use.keySha256,
     serials: [],
   };

@@ -22,7 +22,7 @@ import {
   type StatusCause,
 } from '../../api/http/status-errors.ts';
 import { LABEL } from '../../api/identity/spiffe-id.ts';
-import { keyOf, type MeshObject } from '../../api/resources/object.ts';
+import { keyOf, type MeshObject, objectKey } from '../../api/resources/object.ts';
 import { type KindInfo, kindByName } from '../../api/resources/registry.ts';
 import { Report } from '../../api/resources/report.ts';
 import { fieldSchemas } from '../../api/resources/schemas.ts';
@@ -204,7 +204,18 @@ export async function createToken(deps: OperatorDeps, call: Call, target: KindTa
     deps.tokens.create(spec),
   );
   const token: JoinToken = { apiVersion: 'hostmesh.io/v1', kind: 'JoinToken', spec, status };
-  return { ...ok(token, 201), headers: { 'cache-control': 'no-store' } };
+  return { ...ok(token, 201, await unknownGroups(deps, spec)), headers: { 'cache-control': 'no-store' } };
+}
+
+/** A host may be granted what is not there yet; probably it is a typing error. */
+async function unknownGroups({ store }: OperatorDeps, { workloadGroups }: JoinToken['spec']): Promise<string[]> {
+  const warnings: string[] = [];
+  for (const group of workloadGroups) {
+    const [namespace, name = ''] = group.split('/');
+    if ((await store.get(objectKey('WorkloadGroup', namespace, name))) === undefined)
+      warnings.push(`WorkloadGroup ${group} is not known (yet): the host serves it once it is`);
+  }
+  return warnings;
 }
 
 function tokenSpec(body: Record<string, unknown>, info: KindInfo): JoinToken['spec'] {

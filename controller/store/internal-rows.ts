@@ -9,6 +9,8 @@ export const TOKEN_PREFIX = '_internal/tokens/';
 
 /** The grant of one host as signed config's `state` carries it, and what the CA needs to renew its SVID. */
 export interface HostRow extends HostGrant {
+  /** When the host enrolled last (RFC 3339); absent in rows of versions that did not note it. */
+  readonly enrolledAt?: string;
   /** When an operator revoked the host (RFC 3339); absent while it is a member. */
   readonly revokedAt?: string;
   /** SHA-256 (hex) of the host's public key (SPKI DER): an expired SVID renews by proof of the same key only. Absent before enrolment. */

@@ -209,7 +209,7 @@ tap.test('get prints tables, pages, one object, and what is missing', async (t) 
 
 tap.test('describe a host: generation, refusals in Envoy’s words, problems', async (t) => {
   const host = {
-    metadata: { name: 'a' },
+    metadata: { name: 'a', creationTimestamp: '2026-11-22T05:00:00Z' },
     spec: { workloadGroups: ['default/reviews'], gossipAddresses: [], epoch: 1, revoked: false },
     status: {
       host: 'a',
@@ -251,6 +251,7 @@ tap.test('describe a host: generation, refusals in Envoy’s words, problems', a
     t.match(out, /clock off/);
     t.match(out, /spiffe:\/\/t\/ns\/default\/sa\/r/);
   }
+  t.match((await run(['hosts', 'list'], { env })).out, /HEARD +AGE\na .* 10s +3d$/, 'heard of, and member since');
   t.match(await run(['describe', 'vs', 'reviews'], { env }), {
     code: 0,
     out: /Refused on a:\n.*Listener l[\s\S]*bad regex/,

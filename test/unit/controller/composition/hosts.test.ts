@@ -54,7 +54,11 @@ t.test('a join string holds where to go, what to trust and who to be, and is goo
   t.same(await hosts.list(), [], 'a token is no member');
   await enrol(made.joinString);
   t.match(await hosts.list(), [
-    { kind: 'Host', metadata: { name: 'a' }, spec: { workloadGroups: ['default/db', 'default/web'], revoked: false } },
+    {
+      kind: 'Host',
+      metadata: { name: 'a', creationTimestamp: new Date(clock.now()).toISOString() },
+      spec: { workloadGroups: ['default/db', 'default/web'], revoked: false },
+    },
   ]);
   await t.rejects(enrol(made.joinString), { code: 'TOKEN_SPENT' });
 });

@@ -9,6 +9,12 @@ const service = (name: string, port = 80) => ({
   metadata: { name, namespace: 'shop' },
   spec: { selector: { app: name }, ports: [{ name: 'http', port }] },
 });
+const workloadGroup = (name: string) => ({
+  apiVersion: 'networking.istio.io/v1',
+  kind: 'WorkloadGroup',
+  metadata: { name, namespace: 'shop' },
+  spec: { metadata: { labels: { app: name } }, template: { ports: { http: 8080 } } },
+});
 const vs = (name: string, weight = 100) => virtualService(name, weight, { namespace: 'shop' });
 
 t.test('a transaction is one revision and tells what it did', async (t) => {
@@ -131,6 +137,9 @@ t.test('hosts, revocation, join tokens, status', async (t) => {
     body: { status: { joinString: 'join-h1' }, spec: { host: 'h1' } },
     headers: { 'cache-control': 'no-store' },
   });
+  t.match(String(made.headers.warning), /WorkloadGroup shop\/cart is not known/);
+  await h.send('POST', APPLY, { objects: [workloadGroup('cart')] });
+  t.notOk((await token({ host: 'h1', workloadGroups: ['shop/cart'] })).headers.warning);
   for (const bad of [
     undefined,
     null,
