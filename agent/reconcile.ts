@@ -11,6 +11,7 @@ import type { DesiredConfig } from '../api/signed-config/desired-config.ts';
 import type { Logger } from '../runtime/log.ts';
 import type { AgentConfig } from './config.ts';
 import { buildMeshView } from './mesh-view/mesh-view.ts';
+import { share } from './mesh-view/share.ts';
 import type { HostView, MeshView } from './mesh-view/view.ts';
 import { effective, judge, type Quarantine, sameQuarantine } from './quarantine/quarantine.ts';
 import { neverPorts } from './redirect/policy.ts';
@@ -93,12 +94,13 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     if (desired === undefined) return;
     const config = effective(desired, quarantine, good);
     const bound = bind(config);
-    const view = buildMeshView({
+    const now = buildMeshView({
       desired: config,
       endpoints: deps.endpoints(),
       workloads: bound.workloads,
       host: deps.host(),
     });
+    const view = share(last?.view, now);
     const resources = translate(view);
     assigned = bound.assigned;
     pushed = config;
