@@ -1,3 +1,4 @@
+import type { ObjectKey } from '../../api/resources/object.ts';
 import { CLUSTER_DOMAIN } from '../mesh-view/host-names.ts';
 import { admitsSource, type ClientView } from '../mesh-view/lookup.ts';
 import type { HttpMatch, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
@@ -71,23 +72,34 @@ function serviceRoutes(context: RouteContext, service: ServiceView, vs: VirtualS
   if (vs?.spec.http === undefined || vs.spec.http.length === 0) {
     return [{ name: 'default', match: { prefix: '/' }, ...defaultAction(context, service) }];
   }
-  return ruleRoutes({ ...context, namespace: vs.namespace }, vs.spec.http);
+  return ruleRoutes({ ...context, namespace: vs.namespace }, vs.key, vs.spec.http);
 }
 
 /** Routes of a VirtualService's http rules for this workload and port, in order; after one that takes everything, none. */
-function ruleRoutes(context: RouteContext, rules: readonly HttpRoute[]): JsonObject[] {
+function ruleRoutes(context: RouteContext, origin: ObjectKey, rules: readonly HttpRoute[]): JsonObject[] {
   const routes: JsonObject[] = [];
-  for (const rule of rules) {
+  for (const [index, rule] of rules.entries()) {
     for (const match of admitted(context, rule.match)) {
       routes.push({
         ...routeNamed(rule, match),
         match: routeMatch(match),
+        metadata: writtenAt(
+          origin,
+          `spec.http[${index}]`,
+          match === undefined ? -1 : (rule.match ?? []).indexOf(match),
+        ),
         ...routeAction(context, rule),
       });
       if (match === undefined || isCatchAll(match)) return routes;
     }
   }
   return routes;
+}
+
+/** Which object and field a route was written in: `meshctl why` and `proxy-config routes` read it out of Envoy's own config. */
+function writtenAt(origin: ObjectKey, rule: string, match: number): JsonObject {
+  const path = match < 0 ? rule : `${rule}.match[${match}]`;
+  return { filter_metadata: { hostmesh: { origin, path } } };
 }
 
 /** Istio: the rule's name, and its match's after a dot; nothing without a rule's name. */
@@ -139,7 +151,7 @@ function unregisteredHosts({ client, workload, port }: RouteScope, origins: stri
     if (hosts.length === 0 || vs.spec.http === undefined) continue;
     origins.push(vs.key);
     for (const host of hosts) {
-      const routes = ruleRoutes({ client, workload, port, namespace: vs.namespace }, vs.spec.http);
+      const routes = ruleRoutes({ client, workload, port, namespace: vs.namespace }, vs.key, vs.spec.http);
       result.push({ name: `${host}:${port}`, domains: [host], routes });
     }
   }
