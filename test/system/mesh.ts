@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { LoadReport } from '../../scripts/lib/load.ts';
 import { createWorld, eventually, type Machine, type World } from '../../scripts/lib/package/machine.ts';
 
@@ -63,8 +64,8 @@ export interface Mesh {
   meshctl(args: string, input?: string): Promise<string>;
   /** Steady requests from a's client to `url`; resolves with the report when stopped. */
   load(url: string, perSecond: number): Promise<() => Promise<LoadReport>>;
-  /** One request from a's client to reviews; the body, or undefined. */
-  call(): Promise<Reply | undefined>;
+  /** One request from a's client to reviews, given so many seconds (5); the body, or undefined. */
+  call(seconds?: number): Promise<Reply | undefined>;
 }
 
 interface Reply {
@@ -151,7 +152,16 @@ async function furnish(world: World): Promise<Mesh> {
       { input },
     );
   await meshctl('apply -f -', OBJECTS);
-  return { world, controller, a, b, d, meshctl, load: (url, rate) => startLoad(a, url, rate), call: () => call(a) };
+  return {
+    world,
+    controller,
+    a,
+    b,
+    d,
+    meshctl,
+    load: (url, rate) => startLoad(a, url, rate),
+    call: (seconds) => call(a, seconds),
+  };
 }
 
 /** Which WorkloadGroup a host runs, as which user. */
@@ -183,8 +193,8 @@ export async function startReviews(machine: Machine): Promise<void> {
   await machine.must('systemctl daemon-reload && systemctl enable --now reviews');
 }
 
-async function call(machine: Machine): Promise<Reply | undefined> {
-  const ran = await machine.exec('curl -sf -m 5 http://reviews:9080/', { user: 'client' });
+async function call(machine: Machine, seconds = 5): Promise<Reply | undefined> {
+  const ran = await machine.exec(`curl -sf -m ${seconds} http://reviews:9080/`, { user: 'client' });
   return ran.code === 0 ? (JSON.parse(ran.out) as Reply) : undefined;
 }
 
@@ -201,7 +211,7 @@ async function startLoad(machine: Machine, url: string, perSecond: number): Prom
   await eventually('the load has started', 20_000, async () => out.includes('started'));
   return async () => {
     child.stdin!.end();
-    await ended;
+    await Promise.race([ended, delay(40_000, undefined, { ref: false })]);
     const report = out.trim().split('\n').at(-1) ?? '';
     if (!report.startsWith('{')) throw new Error(`no report of the load: ${out}${err}`);
     return JSON.parse(report) as LoadReport;
@@ -217,12 +227,15 @@ export async function waitServing(mesh: Mesh, hosts: number): Promise<void> {
   });
 }
 
-/** The rules of both families, bar counters and times. */
-export function rulesOf(machine: Machine): Promise<string> {
-  return machine.must("{ iptables-save; ip6tables-save; } | grep -v '^#' | sed 's/ \\[[0-9:]*\\]$//'");
+/** Command that prints the rules of both families, bar counters and times. */
+const RULES = "{ iptables-save; ip6tables-save; } | grep -v '^#' | sed 's/ \\[[0-9:]*\\]$//'";
+
+/** The rules of both families; `after`: a command to run first. In one go, so that nobody is faster than the look. */
+export function rulesOf(machine: Machine, after = 'true'): Promise<string> {
+  return machine.must(`${after} && ${RULES}`);
 }
 
-/** uid of PID 1's log lines of the mesh's units, for a failing test's words. */
+/** The last lines that the mesh's units logged. */
 export async function journal(machine: Machine, unit = 'mesh*'): Promise<string> {
   return (
     await machine.exec(

@@ -4,26 +4,14 @@
  * this machine's network, and leaves nothing: roots, namespaces and processes go with `down`.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import {
-  appendFileSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { startNspawn } from './machine-nspawn.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
 const BOOT_MS = 60_000;
-const EXEC_MS = 120_000;
+const EXEC_MS = 60_000;
 const POLL_MS = 50;
-/** SIGRTMIN+4 to a systemd: power off (systemd(1)). */
-const POWER_OFF = 38;
-/** systemd-nspawn --keep-unit ends so when the machine wants to be started again. */
-const REBOOT = 133;
 
 /** What a command on a machine gave. */
 export interface Ran {
@@ -34,7 +22,7 @@ export interface Ran {
 
 export interface ExecOptions {
   readonly input?: string;
-  /** Default 120 s; then the command is killed and it throws. */
+  /** Default 60 s; then the command is killed and it throws. */
   readonly timeoutMs?: number;
   /** A user of the machine; default root. */
   readonly user?: string;
@@ -45,7 +33,7 @@ export interface Machine {
   readonly address: string;
   /** Its root folder on this machine. */
   readonly root: string;
-  /** Runs a shell command there; resolves with its code whatever it is. */
+  /** Runs a shell command there; resolves with its code whatever it is. Rejects at once when the machine is dead. */
   exec(command: string, options?: ExecOptions): Promise<Ran>;
   /** exec that throws, with what was printed, unless the code is 0. Resolves with stdout. */
   must(command: string, options?: ExecOptions): Promise<string>;
@@ -55,6 +43,7 @@ export interface Machine {
   write(path: string, text: string, mode?: number): void;
   /** Reboots it as `systemctl reboot` does and waits until systemd has started its units. */
   reboot(): Promise<void>;
+  /** Powers it off, 25 s at most; never throws, also when it is dead. */
   stop(): Promise<void>;
 }
 
@@ -100,14 +89,14 @@ export async function createWorld(name: string, share: string): Promise<World> {
     ip('-n', netns, ...args);
   const folder = join(ROOT, 'build/machine', name);
   rmSync(folder, { recursive: true, force: true });
-  const machines: Machine[] = [];
+  const boots: Promise<Machine>[] = [];
   const others: ChildProcess[] = [];
   return {
     address: '10.213.0.254',
-    async boot(host, number) {
-      const machine = await bootMachine({ host, number, netns, folder, share });
-      machines.push(machine);
-      return machine;
+    boot(host, number) {
+      const boot = bootMachine({ host, number, netns, folder, share });
+      boots.push(boot);
+      return boot;
     },
     outside(command, args) {
       const child = spawn('nsenter', [`--net=/run/netns/${netns}`, command, ...args], {
@@ -118,8 +107,9 @@ export async function createWorld(name: string, share: string): Promise<World> {
     },
     async down() {
       for (const child of others) child.kill('SIGKILL');
-      await Promise.all(machines.map((machine) => machine.stop()));
-      ip('netns', 'del', netns);
+      // a machine whose boot failed has stopped itself
+      await Promise.all(boots.map((boot) => boot.then((machine) => machine.stop()).catch(() => {})));
+      if (existsSync(`/run/netns/${netns}`)) ip('netns', 'del', netns);
       rmSync(folder, { recursive: true, force: true });
     },
   };
@@ -166,74 +156,30 @@ async function bootMachine(place: Place): Promise<Machine> {
   const { host, number, netns, folder, share } = place;
   const root = join(folder, host);
   furnish(root, place);
-  const name = `${host}-${netns}`;
-  const log = `${root}.log`;
-  const out = openSync(log, 'a');
-  const launch = () =>
-    spawn(
-      // it ends with this process, however that ends
-      'setpriv',
-      [
-        '--pdeathsig=KILL',
-        'nsenter',
-        `--net=/run/netns/${netns}`,
-        'systemd-nspawn',
-        '--quiet',
-        `--directory=${root}`,
-        `--machine=${name}`,
-        `--hostname=${host}`,
-        '--register=no',
-        '--keep-unit',
-        '--network-bridge=br0',
-        `--bind-ro=${share}:/srv/share`,
-        '--boot',
-        '--console=pipe',
-      ],
-      { stdio: ['ignore', out, out] },
-    );
-  let running = true;
-  let nspawn = launch();
-  const ended = new Promise<void>((done) => {
-    const watch = () =>
-      nspawn.once('close', (code) => {
-        if (code === REBOOT && !stopping) {
-          nspawn = launch();
-          watch();
-          return;
-        }
-        running = false;
-        done();
-      });
-    watch();
-  });
-  let stopping = false;
-  let leader = 0;
-  /** The machine's PID 1 as this machine sees it; another one after a reboot. */
-  const findLeader = async (but: number): Promise<number | false> => {
-    if (!running) throw new Error(`${host} is not running: ${readFileSync(log, 'utf8').slice(-500)}`);
-    const found = Number(childrenOf(nspawn.pid!).split(' ')[0]);
-    return found > 0 && found !== but && found;
+  const nspawn = startNspawn({ host, root, netns, share, log: `${root}.log` });
+  const start = (command: string, user?: string) => {
+    const leader = nspawn.leader();
+    if (leader === undefined) throw new Error(`${host} is between two boots: ${command}`);
+    return spawn('nsenter', entered(leader, command, user), { stdio: ['pipe', 'pipe', 'pipe'] });
   };
-  const entered = (command: string, user?: string): string[] => [
-    ...['-t', String(leader), '-m', '-u', '-i', '-n', '-p', '-C', '-r', '-w'],
-    // the clock is the one of this machine: no command may set it
-    ...['setpriv', '--bounding-set=-sys_time,-sys_module'],
-    ...(user === undefined ? [] : ['setpriv', '--reuid', user, '--regid', user, '--init-groups']),
-    ...['env', '-i', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LANG=C.UTF-8', 'HOME=/root', 'sh', '-c', command],
-  ];
-  const start = (command: string, user?: string) =>
-    spawn('nsenter', entered(command, user), { stdio: ['pipe', 'pipe', 'pipe'] });
-  const exec = (command: string, options: ExecOptions = {}) =>
+  const exec = async (command: string, options: ExecOptions = {}) =>
     collect(start(command, options.user), `${host}: ${command}`, options);
-  const booted = async (but: number) => {
-    leader = await eventually(`${host} has a PID 1`, BOOT_MS, () => findLeader(but));
-    await eventually(`${host} has started its units`, BOOT_MS, async () => {
-      const { out } = await exec('systemctl is-system-running');
-      return /running|degraded/.test(out);
-    });
+  /** Until PID 1, another one than `but`, has started its units; says what it still waits for otherwise. */
+  const booted = async (but?: number) => {
+    try {
+      await eventually(`${host} has started its units`, BOOT_MS, async () => {
+        const leader = nspawn.leader();
+        if (leader === undefined || leader === but) return false;
+        const { out } = await exec('systemctl is-system-running', { timeoutMs: BOOT_MS });
+        return /running|degraded/.test(out);
+      });
+    } catch (error) {
+      const why = 'systemctl is-system-running; systemctl list-jobs --no-pager; journalctl -b --no-pager -o cat -n 30';
+      const ran = await exec(why, { timeoutMs: 10_000 }).catch((cause: Error) => ({ out: '', err: cause.message }));
+      throw new Error(`${(error as Error).message}\n${ran.out}${ran.err}`, { cause: error });
+    }
   };
-  await booted(0);
-  return {
+  const machine: Machine = {
     name: host,
     address: `10.213.0.${number}`,
     root,
@@ -249,29 +195,31 @@ async function bootMachine(place: Place): Promise<Machine> {
       writeFileSync(join(root, path), text, { mode });
     },
     async reboot() {
-      const before = leader;
+      const before = nspawn.leader();
       // the command's own connection goes with the machine
       await exec('systemctl reboot', { timeoutMs: BOOT_MS }).catch(() => {});
       await booted(before);
     },
-    async stop() {
-      if (!running) return;
-      stopping = true;
-      appendFileSync(log, '--- stopped by the test\n');
-      process.kill(leader, POWER_OFF);
-      const late = setTimeout(() => nspawn.kill('SIGKILL'), 20_000);
-      await ended;
-      clearTimeout(late);
-    },
+    stop: nspawn.stop,
   };
+  try {
+    await booted();
+    return machine;
+  } catch (error) {
+    await nspawn.stop();
+    throw error;
+  }
 }
 
-function childrenOf(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  } catch {
-    return '';
-  }
+/** Arguments of nsenter that run a shell command in the machine whose PID 1 is `leader`. */
+function entered(leader: number, command: string, user?: string): string[] {
+  return [
+    ...['-t', String(leader), '-m', '-u', '-i', '-n', '-p', '-C', '-r', '-w'],
+    // the clock is the one of this machine: no command may set it
+    ...['setpriv', '--bounding-set=-sys_time,-sys_module'],
+    ...(user === undefined ? [] : ['setpriv', '--reuid', user, '--regid', user, '--init-groups']),
+    ...['env', '-i', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LANG=C.UTF-8', 'HOME=/root', 'sh', '-c', command],
+  ];
 }
 
 function collect(child: ChildProcess, what: string, { input = '', timeoutMs = EXEC_MS }: ExecOptions): Promise<Ran> {
@@ -285,6 +233,9 @@ function collect(child: ChildProcess, what: string, { input = '', timeoutMs = EX
     });
     const late = setTimeout(() => {
       child.kill('SIGKILL');
+      // what it started over there may hold them for long
+      child.stdout!.destroy();
+      child.stderr!.destroy();
       fail(new Error(`${what}: not done in ${timeoutMs} ms\n${out}${err}`));
     }, timeoutMs);
     child.once('error', fail);
