@@ -1,9 +1,9 @@
-import type { ObjectKey } from '../../api/resources/object.ts';
-import { ROOT_NAMESPACE } from '../../api/resources/registry.ts';
+import { type EffectiveRule, effectiveRule, ruleVariant } from './destination-rules.ts';
 import { hostMatches, isExportedTo, mostSpecific } from './host-names.ts';
 import { selects } from './object-index.ts';
-import type { SubsetSpec, TrafficPolicy } from './specs/destination-rule.ts';
-import type { DestinationRuleView, MeshView, ServiceView, VirtualServiceView } from './view.ts';
+import type { MeshView, ServiceView, VirtualServiceView } from './view.ts';
+
+export type { EffectiveRule } from './destination-rules.ts';
 
 /** What a client in `namespace` sees of the mesh. Lookups are memoised: make one for each namespace and view. */
 export interface ClientView {
@@ -24,15 +24,8 @@ export interface ClientView {
   variant(service: ServiceView): string;
 }
 
-/** DestinationRules of one namespace for one host, merged: subsets of all, the oldest trafficPolicy. */
-export interface EffectiveRule {
-  readonly namespace: string;
-  readonly trafficPolicy: TrafficPolicy | undefined;
-  readonly subsets: readonly SubsetSpec[];
-  readonly origins: readonly ObjectKey[];
-}
-
-export function clientView(view: MeshView, namespace: string): ClientView {
+/** `labels`: the calling workload's, for rules with a workloadSelector; without them none of these applies. */
+export function clientView(view: MeshView, namespace: string, labels?: Readonly<Record<string, string>>): ClientView {
   const services = visibleServices(view, namespace);
   const byHost = new Map(services.map((service) => [service.host, service]));
   const wildcards = services.map((service) => service.host).filter((host) => host.startsWith('*'));
@@ -56,15 +49,17 @@ export function clientView(view: MeshView, namespace: string): ClientView {
       return best === undefined ? undefined : visible.find((vs) => vs.hosts.includes(best));
     },
     destinationRule(service) {
-      if (!rules.has(service)) rules.set(service, effectiveRule(view.destinationRules, namespace, service));
+      if (!rules.has(service)) rules.set(service, effectiveRule(view.destinationRules, { namespace, labels }, service));
       return rules.get(service);
     },
     variant(service) {
       const known = variants.get(service);
       if (known !== undefined) return known;
-      const own = effectiveRule(view.destinationRules, service.namespace, service)?.origins.join();
-      const same = first.get(service.host) === service && this.destinationRule(service)?.origins.join() === own;
-      const suffix = same ? '' : `~${namespace}`;
+      const rule = this.destinationRule(service);
+      const owner = { namespace: service.namespace, labels: undefined };
+      const own = effectiveRule(view.destinationRules, owner, service)?.origins.join();
+      const same = first.get(service.host) === service && rule?.origins.join() === own;
+      const suffix = `${same ? '' : `~${namespace}`}${ruleVariant(rule, { namespace, labels })}`;
       variants.set(service, suffix);
       return suffix;
     },
@@ -81,45 +76,6 @@ function visibleServices(view: MeshView, namespace: string): ServiceView[] {
     }
   }
   return [...byHost.values()];
-}
-
-/**
- * Istio's lookup path: rules in the client's namespace, then in the service's, then in the root namespace; the first that has one for the
- * host wins, the most specific host within it.
- */
-function effectiveRule(
-  rules: readonly DestinationRuleView[],
-  client: string,
-  service: ServiceView,
-): EffectiveRule | undefined {
-  for (const namespace of new Set([client, service.namespace, ROOT_NAMESPACE])) {
-    const here = rules.filter(
-      (rule) => rule.namespace === namespace && isExportedTo(rule.spec.exportTo, namespace, client),
-    );
-    const best = mostSpecific(
-      here.map((rule) => rule.host),
-      service.host,
-    );
-    if (best === undefined) continue;
-    return mergeRules(
-      namespace,
-      here.filter((rule) => rule.host === best),
-    );
-  }
-  return undefined;
-}
-
-function mergeRules(namespace: string, rules: readonly DestinationRuleView[]): EffectiveRule {
-  const subsets = new Map<string, SubsetSpec>();
-  for (const subset of rules.flatMap((rule) => rule.spec.subsets ?? [])) {
-    if (!subsets.has(subset.name)) subsets.set(subset.name, subset);
-  }
-  return {
-    namespace,
-    trafficPolicy: rules.find((rule) => rule.spec.trafficPolicy !== undefined)?.spec.trafficPolicy,
-    subsets: [...subsets.values()],
-    origins: rules.map((rule) => rule.key).sort(),
-  };
 }
 
 /** True when an object's sourceLabels and sourceNamespace admit the client. */

@@ -3,8 +3,9 @@
  * configs, and the names of the secrets they refer to. Pure: same view, same bytes. Bodies are proto3 JSON as in Envoy's YAML.
  * Never: a private key; an endpoint in anything but an EDS resource (DNS clusters aside); a route or policy inside a listener.
  */
+import { distinguishingLabels } from '../mesh-view/destination-rules.ts';
 import { type ClientView, clientView } from '../mesh-view/lookup.ts';
-import type { MeshView } from '../mesh-view/view.ts';
+import type { MeshView, WorkloadView } from '../mesh-view/view.ts';
 import { clusterResource, fixedClusters, usesEds } from './cluster.ts';
 import { clusterPlans } from './cluster-plan.ts';
 import { endpointResource } from './endpoint.ts';
@@ -19,19 +20,16 @@ import { ROOT_SECRET } from './tls.ts';
 
 /** Translates a view. Never throws. */
 export function translate(view: MeshView): ResourceSet {
-  const clients = new Map<string, ClientView>();
-  for (const { namespace } of view.workloads) {
-    if (!clients.has(namespace)) clients.set(namespace, clientView(view, namespace));
-  }
+  const clients = clientsOf(view);
   const all: XdsResource[] = [...fixedClusters(view.host.ipv6)];
-  for (const client of clients.values()) {
+  for (const client of new Set(clients.values())) {
     for (const plan of client.services.flatMap((service) => clusterPlans(client, service))) {
       all.push(clusterResource(plan));
       if (usesEds(plan)) all.push(endpointResource(plan, view.host.locality));
     }
   }
   for (const workload of view.workloads) {
-    const { listener, routes, extensions } = outbound(view, clients.get(workload.namespace) as ClientView, workload);
+    const { listener, routes, extensions } = outbound(view, clients.get(workload) as ClientView, workload);
     all.push(listener, ...routes, ...extensions, ...rbacResources(view, workload), ...inboundTcp(view));
   }
   const inbound = inboundListener(view);
@@ -41,6 +39,21 @@ export function translate(view: MeshView): ResourceSet {
     resources: sorted(all),
     secrets: new Set(view.workloads.length === 0 ? [] : [ROOT_SECRET, ...view.workloads.map((w) => w.spiffeId).sort()]),
   };
+}
+
+/** What each workload sees. Workloads of a namespace share one view, unless rules tell them apart by their labels. */
+function clientsOf(view: MeshView): ReadonlyMap<WorkloadView, ClientView> {
+  const keys = distinguishingLabels(view.destinationRules);
+  const known = new Map<string, ClientView>();
+  return new Map(
+    view.workloads.map((workload) => {
+      const { namespace, labels } = workload;
+      const id = JSON.stringify([namespace, ...keys.map((key) => labels[key] ?? null)]);
+      const client = known.get(id) ?? clientView(view, namespace, labels);
+      known.set(id, client);
+      return [workload, client];
+    }),
+  );
 }
 
 /** TCP proxies of inbound ports: to the application, whatever the bytes. */

@@ -22,3 +22,11 @@ export interface Destination {
 export interface Percent {
   readonly value?: number;
 }
+
+/** localityLbSetting of a DestinationRule or of MeshConfig. */
+export interface LocalityLbSpec {
+  readonly distribute?: readonly { readonly from?: string; readonly to?: Readonly<Record<string, number>> }[];
+  readonly failover?: readonly { readonly from?: string; readonly to?: string }[];
+  readonly failoverPriority?: readonly string[];
+  readonly enabled?: boolean;
+}

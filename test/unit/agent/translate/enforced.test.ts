@@ -14,7 +14,7 @@ import { SERVICE_ROWS } from './enforced/service.ts';
 import { VIRTUAL_SERVICE_ROWS } from './enforced/virtual-service.ts';
 
 const HOSTS: readonly TestHost[] = [
-  { id: 'a', addresses: ['10.0.0.1'], groups: ['default/web'] },
+  { id: 'a', addresses: ['10.0.0.1'], groups: ['default/web', 'other/client'] },
   { id: 'b', addresses: ['10.0.0.2'], groups: ['default/reviews'] },
   { id: 'c', addresses: ['10.0.0.3'], groups: ['other/far', 'default/reviews-b'] },
 ];
@@ -24,6 +24,7 @@ const MESH: readonly MeshObject[] = [
   group('reviews', { http: 9080, admin: 9090 }, { labels: { version: 'v1' } }),
   group('reviews-b', { http: 9080, admin: 9090 }, { app: 'reviews', labels: { version: 'v0' } }),
   group('far', { http: 9080 }, { namespace: 'other' }),
+  group('client', {}, { namespace: 'other' }),
   service('reviews', [{ name: 'http', port: 80, targetPort: 9080 }]),
   service('web', [{ name: 'http', port: 80, targetPort: 8080 }]),
   service('far', [{ name: 'http', port: 80, targetPort: 9080 }], { namespace: 'other' }),

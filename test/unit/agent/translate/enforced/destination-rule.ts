@@ -46,7 +46,7 @@ export const DESTINATION_RULE_ROWS: readonly Row[] = [
     base: { host: 'reviews', subsets: [{ name: 'v1', labels: { version: 'v1' } }], trafficPolicy: {} },
     changes: [
       { host: 'web' },
-      { exportTo: ['other'] },
+      { exportTo: ['elsewhere'] },
       { subsets: [{ name: 'v2', labels: { version: 'v2' } }] },
       ...PORT_POLICY_CHANGES.map((trafficPolicy) => ({ trafficPolicy })),
       ...PORT_POLICY_CHANGES.map((policy) => ({
