@@ -1,7 +1,8 @@
 import { type EffectiveRule, effectiveRule, ruleVariant } from './destination-rules.ts';
-import { hostMatches, isExportedTo, mostSpecific } from './host-names.ts';
+import { isExportedTo, mostSpecific } from './host-names.ts';
 import { selects } from './object-index.ts';
 import type { MeshView, ServiceView, VirtualServiceView } from './view.ts';
+import { MESH_GATEWAY, virtualServiceIndex } from './virtual-services.ts';
 
 export type { EffectiveRule } from './destination-rules.ts';
 
@@ -12,8 +13,9 @@ export interface ClientView {
   readonly services: readonly ServiceView[];
   /** The service of a host, exact name first, then the longest wildcard. */
   service(host: string): ServiceView | undefined;
-  /** The rule set of a VirtualService for this host: the most specific host, the oldest object. */
-  virtualService(host: string): VirtualServiceView | undefined;
+  /** VirtualServices of this host for the mesh: those of the most specific host that covers it, oldest first; the oldest counts. */
+  virtualServicesFor(host: string): readonly VirtualServiceView[];
+  /** All of them for the mesh that this client sees, oldest first. */
   readonly virtualServices: readonly VirtualServiceView[];
   /** Effective DestinationRule of a service. */
   destinationRule(service: ServiceView): EffectiveRule | undefined;
@@ -29,7 +31,9 @@ export function clientView(view: MeshView, namespace: string, labels?: Readonly<
   const services = visibleServices(view, namespace);
   const byHost = new Map(services.map((service) => [service.host, service]));
   const wildcards = services.map((service) => service.host).filter((host) => host.startsWith('*'));
-  const visible = view.virtualServices.filter((vs) => isExportedTo(vs.spec.exportTo, vs.namespace, namespace));
+  const visible = view.virtualServices.filter(
+    (vs) => vs.gateways.includes(MESH_GATEWAY) && isExportedTo(vs.spec.exportTo, vs.namespace, namespace),
+  );
   const rules = new Map<ServiceView, EffectiveRule | undefined>();
   const variants = new Map<ServiceView, string>();
   const first = new Map<string, ServiceView>();
@@ -41,13 +45,7 @@ export function clientView(view: MeshView, namespace: string, labels?: Readonly<
     service(host) {
       return byHost.get(host) ?? byHost.get(mostSpecific(wildcards, host) ?? '');
     },
-    virtualService(host) {
-      const best = mostSpecific(
-        visible.flatMap((vs) => vs.hosts.filter((pattern) => hostMatches(pattern, host))),
-        host,
-      );
-      return best === undefined ? undefined : visible.find((vs) => vs.hosts.includes(best));
-    },
+    virtualServicesFor: virtualServiceIndex(visible),
     destinationRule(service) {
       if (!rules.has(service)) rules.set(service, effectiveRule(view.destinationRules, { namespace, labels }, service));
       return rules.get(service);

@@ -15,16 +15,8 @@ import { protocolOf } from './protocols.ts';
 import { type BuiltService, buildServices } from './services.ts';
 import type { DestinationRuleSpec } from './specs/destination-rule.ts';
 import type { MeshConfigSpec } from './specs/mesh-config.ts';
-import type { VirtualServiceSpec } from './specs/virtual-service.ts';
-import type {
-  DestinationRuleView,
-  HostView,
-  InboundPort,
-  MeshView,
-  Protocol,
-  VirtualServiceView,
-  WorkloadView,
-} from './view.ts';
+import type { DestinationRuleView, HostView, InboundPort, MeshView, Protocol, WorkloadView } from './view.ts';
+import { virtualServiceViews } from './virtual-services.ts';
 
 /** The part of agent/workloads' LocalWorkload that a view needs. */
 export interface LocalWorkloadInput {
@@ -47,8 +39,6 @@ export interface MeshViewInput {
 
 /** Virtual IPv4 addresses of every mesh (DESIGN 7). */
 const VIP_RANGE_V4 = '240.240.0.0/16';
-/** Gateway use of a VirtualService is issue 5's; `mesh` is every host's own proxy. */
-const MESH_GATEWAY = 'mesh';
 
 /** Builds the view. Same inputs, same view. Never throws: what contradicts itself is resolved as Istio does, the older object winning. */
 export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewInput): MeshView {
@@ -65,7 +55,7 @@ export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewI
     outboundPolicy: meshConfig?.outboundTrafficPolicy?.mode === 'REGISTRY_ONLY' ? 'REGISTRY_ONLY' : 'ALLOW_ANY',
     workloads: workloadViews(workloads, members, services, mtls),
     services: services.map((service) => service.view),
-    virtualServices: virtualServices(objects),
+    virtualServices: virtualServiceViews(objects),
     destinationRules: destinationRules(objects),
     revokedNames: [...desired.revokedHosts].map((id) => hostDnsName(desired.trustDomain, id)).sort(compare),
   };
@@ -147,19 +137,6 @@ function inboundPorts(
     if (!facts.has(number)) facts.set(number, { number, protocol: protocolOf({ name, number }) });
   }
   return [...facts.values()].sort((a, b) => a.number - b.number);
-}
-
-function virtualServices(objects: ObjectIndex): VirtualServiceView[] {
-  return objects<VirtualServiceSpec>('VirtualService')
-    .filter(
-      ({ spec }) => spec.gateways === undefined || spec.gateways.length === 0 || spec.gateways.includes(MESH_GATEWAY),
-    )
-    .map(({ key, namespace, spec }) => ({
-      key,
-      namespace,
-      hosts: (spec.hosts ?? []).map((host) => resolveHost(host, namespace)),
-      spec,
-    }));
 }
 
 function destinationRules(objects: ObjectIndex): DestinationRuleView[] {

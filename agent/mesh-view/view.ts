@@ -1,6 +1,7 @@
 import type { ObjectKey } from '../../api/resources/object.ts';
+import type { RuleSource } from './delegates.ts';
 import type { DestinationRuleSpec } from './specs/destination-rule.ts';
-import type { VirtualServiceSpec } from './specs/virtual-service.ts';
+import type { HttpRetrySpec, VirtualServiceSpec } from './specs/virtual-service.ts';
 
 /** Protocol of a service port: what Envoy may assume of it. AUTO: not declared, found out per connection. TLS: opaque TLS, routed by SNI. */
 export type Protocol = 'HTTP' | 'HTTP2' | 'TLS' | 'TCP' | 'AUTO';
@@ -64,7 +65,14 @@ export interface VirtualServiceView {
   readonly namespace: string;
   /** Full names or wildcards. */
   readonly hosts: readonly string[];
+  /** `mesh` and gateways as `NAMESPACE/NAME`; never empty. */
+  readonly gateways: readonly string[];
+  /** Its delegates' http rules stand in place of the rules that name them. */
   readonly spec: VirtualServiceSpec;
+  /** With delegates: where each of `spec.http` was written. Absent: in the object itself, at its index. */
+  readonly written?: readonly RuleSource[];
+  /** The object's key, and those of its delegates. */
+  readonly origins: readonly ObjectKey[];
 }
 
 export interface DestinationRuleView {
@@ -117,11 +125,13 @@ export interface MeshView {
   /** CIDRs that virtual addresses come from: 240.240.0.0/16 and the mesh's IPv6 prefixes. */
   readonly vipRanges: readonly string[];
   readonly outboundPolicy: 'ALLOW_ANY' | 'REGISTRY_ONLY';
+  /** MeshConfig.defaultHttpRetryPolicy: retries of routes that say nothing of them. */
+  readonly defaultRetries?: HttpRetrySpec;
   /** In the order of agent.yaml. */
   readonly workloads: readonly WorkloadView[];
   /** By host, then namespace. */
   readonly services: readonly ServiceView[];
-  /** For the mesh (not gateways), oldest first. */
+  /** For workloads and gateways, oldest first. */
   readonly virtualServices: readonly VirtualServiceView[];
   /** Oldest first. */
   readonly destinationRules: readonly DestinationRuleView[];

@@ -1,7 +1,7 @@
 import { resolveHost } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import type { Destination } from '../mesh-view/specs/common.ts';
-import type { CorsSpec, HeaderRules, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
+import type { CorsSpec, HeaderRules, HttpRetrySpec, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { MESH_HEADER } from './filters.ts';
 import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
@@ -11,12 +11,18 @@ import { stringMatch } from './route-match.ts';
 import { canonical } from './telemetry-labels.ts';
 import { portPolicy } from './traffic-policy.ts';
 
-/** Where a rule is being translated: for whom, at which port, as written in which namespace. */
+/** Where a rule is being translated: for whom, at which port, through what, as written in which namespace. */
 export interface RouteContext {
   readonly client: ClientView;
   readonly workload: WorkloadView;
   readonly port: number;
   readonly namespace: string;
+  /** `mesh`, or the gateway that the request comes through as `NAMESPACE/NAME`. */
+  readonly gateway: string;
+  /** Whether the client spoke TLS to this proxy: a gateway that ends it. */
+  readonly tls?: boolean;
+  /** The mesh's retries for rules without any of their own; Istio's default when undefined. */
+  readonly defaultRetries?: HttpRetrySpec | undefined;
 }
 
 /** A destination found: its cluster's name (of one that does not exist where service or subset is unknown: 503, as in Istio). */
@@ -64,7 +70,7 @@ export function routeAction(context: RouteContext, rule: HttpRoute): JsonObject 
         ...rewrite(rule),
         ...hostOf(rule.headers),
         timeout: duration(rule.timeout) ?? '0s',
-        retry_policy: retryPolicy(rule.retries),
+        retry_policy: retryPolicy(rule.retries ?? context.defaultRetries),
         hash_policy: some(unique(targets.flatMap((target) => target.hash))),
         request_mirror_policies: some(mirrors(context, rule)),
       }),
@@ -178,7 +184,7 @@ function rewrite({ rewrite: spec }: HttpRoute): JsonObject {
   });
 }
 
-function retryPolicy(spec: HttpRoute['retries']): JsonObject | undefined {
+function retryPolicy(spec: HttpRetrySpec | undefined): JsonObject | undefined {
   if (spec?.attempts === 0) return undefined;
   const written = spec?.retryOn === undefined || spec.retryOn === '' ? DEFAULT_RETRY_ON : spec.retryOn;
   const conditions = written.split(',').map((condition) => condition.trim());

@@ -1,9 +1,9 @@
-import type { ObjectKey } from '../../api/resources/object.ts';
-import { CLUSTER_DOMAIN } from '../mesh-view/host-names.ts';
+import { CLUSTER_DOMAIN, hostMatches } from '../mesh-view/host-names.ts';
 import { admitsSource, type ClientView } from '../mesh-view/lookup.ts';
 import type { HttpMatch, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
-import { type JsonObject, resource } from './json.ts';
+import { gatewayNames, MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
+import { compact, type JsonObject, resource } from './json.ts';
 import { CLUSTER, routeName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { defaultAction, type RouteContext, routeAction } from './route-action.ts';
@@ -25,18 +25,14 @@ export function routeConfiguration(scope: RouteScope): XdsResource {
   const taken = new Set<string>();
   const origins: string[] = [];
   const hosts = services.map((service): JsonObject => {
-    const vs = client.virtualService(service.host);
-    origins.push(...service.origins, ...(vs === undefined ? [] : [vs.key]));
-    const rule = client.destinationRule(service);
-    origins.push(...(rule?.origins ?? []));
+    origins.push(...service.origins, ...(client.destinationRule(service)?.origins ?? []));
     return {
       name: `${service.host}:${port}`,
       domains: domains(service, client.namespace),
-      routes: serviceRoutes({ client, workload, port, namespace: '' }, service, vs),
+      routes: serviceRoutes(scope, service, origins),
     };
   });
-  const unregistered = scope.scope === 'vip' && port === 80 ? unregisteredHosts(scope, origins) : [];
-  const virtualHosts = [...hosts, ...unregistered]
+  const virtualHosts = [...hosts, ...unregisteredHosts(scope, origins)]
     .map((host) => ({ ...host, domains: claim(host.domains as readonly string[], taken) }))
     .filter((host) => host.domains.length > 0);
   const body: JsonObject = {
@@ -65,59 +61,95 @@ function domains(service: ServiceView, namespace: string): readonly string[] {
     names.push(`${name}.${service.namespace}`, `${name}.${service.namespace}.svc`);
   }
   const addresses = service.addresses.filter((address) => !address.includes('/'));
-  return [...names, ...addresses.map((address) => (address.includes(':') ? `[${address}]` : address))];
+  return [...names, ...addresses.map(domain)];
 }
 
-function serviceRoutes(context: RouteContext, service: ServiceView, vs: VirtualServiceView | undefined): JsonObject[] {
-  if (vs?.spec.http === undefined || vs.spec.http.length === 0) {
-    return [{ name: 'default', match: { prefix: '/' }, ...defaultAction(context, service) }];
+function domain(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** Routes of the first VirtualService that has any for this call; without one, the service itself. */
+function serviceRoutes(scope: RouteScope, service: ServiceView, origins: string[]): JsonObject[] {
+  for (const vs of scope.client.virtualServicesFor(service.host)) {
+    origins.push(...vs.origins);
+    const routes = ruleRoutes(contextOf(scope, vs.namespace), vs);
+    if (routes.length > 0) return routes;
   }
-  return ruleRoutes({ ...context, namespace: vs.namespace }, vs.key, vs.spec.http);
+  return [{ name: 'default', match: { prefix: '/' }, ...defaultAction(contextOf(scope, service.namespace), service) }];
 }
 
-/** Routes of a VirtualService's http rules for this workload and port, in order; after one that takes everything, none. */
-function ruleRoutes(context: RouteContext, origin: ObjectKey, rules: readonly HttpRoute[]): JsonObject[] {
+function contextOf({ view, client, workload, port }: RouteScope, namespace: string): RouteContext {
+  return { client, workload, port, namespace, gateway: MESH_GATEWAY, defaultRetries: view.defaultRetries };
+}
+
+/**
+ * Routes of one VirtualService's http rules for a call, in order; after one that takes everything, none. Empty where no rule is for this
+ * call: the VirtualService then does not count. `context.gateway` says on whose behalf: `mesh`, or a gateway.
+ */
+export function ruleRoutes(context: RouteContext, vs: VirtualServiceView): JsonObject[] {
   const routes: JsonObject[] = [];
-  for (const [index, rule] of rules.entries()) {
-    for (const match of admitted(context, rule.match)) {
-      routes.push({
-        ...routeNamed(rule, match),
+  for (const [index, rule] of (vs.spec.http ?? []).entries()) {
+    const all: readonly (HttpMatch | undefined)[] = (rule.match ?? []).length === 0 ? [undefined] : (rule.match ?? []);
+    for (const [position, match] of all.entries()) {
+      if (match !== undefined && !admitsCall(match, context)) continue;
+      const route = compact({
+        name: routeNamed(rule, match),
         match: routeMatch(match),
-        metadata: writtenAt(
-          origin,
-          `spec.http[${index}]`,
-          match === undefined ? -1 : (rule.match ?? []).indexOf(match),
-        ),
+        stat_prefix: match?.statPrefix === '' ? undefined : match?.statPrefix,
+        metadata: writtenAt(vs, index, match === undefined ? undefined : position),
         ...routeAction(context, rule),
       });
-      if (match === undefined || isCatchAll(match)) return routes;
+      routes.push(route);
+      if (isCatchAll(route)) return routes;
     }
   }
   return routes;
 }
 
-/** Which object and field a route was written in: `meshctl why` and `proxy-config routes` read it out of Envoy's own config. */
-function writtenAt(origin: ObjectKey, rule: string, match: number): JsonObject {
-  const path = match < 0 ? rule : `${rule}.match[${match}]`;
-  return { filter_metadata: { hostmesh: { origin, path } } };
+/**
+ * Which object and field a route was written in: `meshctl why` and `proxy-config routes` read it out of Envoy's own config. A delegate's
+ * rule is named without its match, which may be half the root's.
+ */
+function writtenAt(vs: VirtualServiceView, rule: number, match: number | undefined): JsonObject {
+  const { origin, path } = vs.written?.[rule] ?? { origin: vs.key, path: `spec.http[${rule}]` };
+  const whole = match === undefined || vs.written !== undefined ? path : `${path}.match[${match}]`;
+  return { filter_metadata: { hostmesh: { origin, path: whole } } };
 }
 
-/** Istio: the rule's name, and its match's after a dot; nothing without a rule's name. */
-function routeNamed(rule: HttpRoute, match: HttpMatch | undefined): JsonObject {
-  if (rule.name === undefined || rule.name === '') return {};
-  return { name: match?.name === undefined || match.name === '' ? rule.name : `${rule.name}.${match.name}` };
+/**
+ * Routes of several VirtualServices for one host of a gateway, oldest first: each one's in its own order, then those that take everything
+ * last, so that no object hides another's. Pure; for the mesh they are not merged. `contextOf` gives the context of a VirtualService's rules.
+ */
+export function mergeVirtualServices(
+  list: readonly VirtualServiceView[],
+  contextOf: (vs: VirtualServiceView) => RouteContext,
+): JsonObject[] {
+  const routes = list.flatMap((vs) => ruleRoutes(contextOf(vs), vs));
+  const all = routes.find(isCatchAll);
+  return [...routes.filter((route) => !isCatchAll(route)), ...(all === undefined ? [] : [all])];
 }
 
-/** Matches that this client, at this port, can meet; one `undefined` for a rule without matches. */
-function admitted(
-  context: RouteContext,
-  matches: readonly HttpMatch[] | undefined,
-): readonly (HttpMatch | undefined)[] {
-  if (matches === undefined || matches.length === 0) return [undefined];
-  return matches.filter((match) => admitsCall(match, context));
+/** Istio: the rule's name, and its match's after a dot. */
+function routeNamed(rule: HttpRoute, match: HttpMatch | undefined): string | undefined {
+  const name = rule.name ?? '';
+  if (match?.name !== undefined && match.name !== '') return `${name}.${match.name}`;
+  return name === '' ? undefined : name;
 }
 
-/** The parts of a match that do not depend on what is sent: gateways, port, source. Shared by http, tcp and tls rules. */
+/** Whose call it is, and through what: the parts of a match that are known before a request comes. */
+export interface CallContext {
+  readonly workload: WorkloadView;
+  readonly port: number;
+  /** `mesh`, or the gateway as `NAMESPACE/NAME`. */
+  readonly gateway: string;
+  /** Of the VirtualService: where gateways written without one are. */
+  readonly namespace: string;
+}
+
+/**
+ * The parts of a match that do not depend on what is sent: gateways (without them, those of the VirtualService, which was chosen by them),
+ * port, source. Shared by http, tcp and tls rules. A gateway that a match names takes everyone's calls: no source is compared.
+ */
 export function admitsCall(
   match: {
     readonly gateways?: readonly string[];
@@ -125,37 +157,54 @@ export function admitsCall(
     readonly sourceLabels?: Readonly<Record<string, string>>;
     readonly sourceNamespace?: string;
   },
-  context: { readonly workload: WorkloadView; readonly port: number },
+  context: CallContext,
 ): boolean {
-  const { gateways, port } = match;
-  if (gateways !== undefined && gateways.length > 0 && !gateways.includes('mesh')) return false;
+  const { gateways = [], port } = match;
   if (port !== undefined && port !== 0 && port !== context.port) return false;
+  if (gateways.length > 0) {
+    if (!gatewayNames(gateways, context.namespace).includes(context.gateway)) return false;
+    if (context.gateway !== MESH_GATEWAY) return true;
+  }
   return admitsSource(match, context.workload);
 }
 
-function isCatchAll(match: HttpMatch): boolean {
-  const { uri, scheme, method, authority, headers, withoutHeaders, queryParams } = match;
-  const free = (record: object | undefined) => record === undefined || Object.keys(record).length === 0;
-  return (
-    (uri === undefined || uri.prefix === '/') &&
-    [scheme, method, authority].every((part) => part === undefined) &&
-    [headers, withoutHeaders, queryParams].every(free)
-  );
+function isCatchAll({ match }: JsonObject): boolean {
+  const { prefix, safe_regex, headers, query_parameters } = match as JsonObject;
+  const anywhere = prefix === '/' || (safe_regex as JsonObject | undefined)?.regex === '.*';
+  return anywhere && headers === undefined && query_parameters === undefined;
 }
 
-/** Hosts of VirtualServices that no service defines: Istio answers for them at port 80. */
-function unregisteredHosts({ client, workload, port }: RouteScope, origins: string[]): JsonObject[] {
+/**
+ * Hosts of VirtualServices that no service defines: Istio answers for them wherever it answers for a service of the same VirtualService, and
+ * at port 80 where there is none. So it is here, and also wherever a wildcard service of this scope covers the host.
+ */
+function unregisteredHosts(scope: RouteScope, origins: string[]): JsonObject[] {
+  const { client, port, services } = scope;
+  const hosts = new Set(client.services.map((service) => service.host));
   const result: JsonObject[] = [];
   for (const vs of client.virtualServices) {
-    const hosts = vs.hosts.filter((host) => host !== '*' && client.service(host) === undefined);
-    if (hosts.length === 0 || vs.spec.http === undefined) continue;
-    origins.push(vs.key);
-    for (const host of hosts) {
-      const routes = ruleRoutes({ client, workload, port, namespace: vs.namespace }, vs.key, vs.spec.http);
-      result.push({ name: `${host}:${port}`, domains: [host], routes });
-    }
+    const unknown = vs.hosts.filter((host) => host !== '*' && !coversService(host, hosts));
+    if (unknown.length === 0 || (vs.spec.http ?? []).length === 0) continue;
+    const own = vs.hosts.flatMap((host) => client.services.filter((s) => hostMatches(host, s.host) && hasHttp(s)));
+    const beside = own.length === 0 ? port === 80 : own.some((service) => services.includes(service));
+    const here = unknown.filter((host) => beside || services.some((service) => hostMatches(service.host, host)));
+    if (here.length === 0) continue;
+    const routes = ruleRoutes(contextOf(scope, vs.namespace), vs);
+    if (routes.length === 0) continue;
+    origins.push(...vs.origins);
+    for (const host of here) result.push({ name: `${host}:${port}`, domains: [domain(host)], routes });
   }
   return result;
+}
+
+/** Whether a VirtualService's host names a service, or as a wildcard covers one. */
+function coversService(host: string, services: ReadonlySet<string>): boolean {
+  if (!host.startsWith('*')) return services.has(host);
+  return [...services].some((service) => hostMatches(host, service));
+}
+
+function hasHttp(service: ServiceView): boolean {
+  return service.ports.some(({ protocol }) => protocol === 'HTTP' || protocol === 'HTTP2' || protocol === 'AUTO');
 }
 
 /** Nobody of that name. At a virtual address nothing else can answer; elsewhere the client goes where it was going, if it may. */

@@ -1,6 +1,7 @@
 import type { ClientView } from '../mesh-view/lookup.ts';
 import type { L4Match, L4Route } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServicePort, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
+import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
 import { cidr, type JsonObject } from './json.ts';
 import { CLUSTER, clusterName, tcpRouteName } from './names.ts';
 import { admitsCall } from './route.ts';
@@ -30,7 +31,7 @@ export function tcpRoutes(context: Context, service: ServiceView, port: ServiceP
   const anywhere = service.resolution === 'NONE' && service.addresses.length === 0;
   if (service.addresses.length === 0 && !anywhere) return [];
   if (service.host.startsWith('*') && port.protocol !== 'TLS') return [];
-  const vs = context.client.virtualService(service.host);
+  const [vs] = context.client.virtualServicesFor(service.host);
   const base: JsonObject = {
     destination_port: port.number,
     ...(anywhere ? {} : { prefix_ranges: service.addresses.map(cidr) }),
@@ -92,7 +93,13 @@ function plainRoutes(builder: Builder, extra: JsonObject): TcpRoute[] {
 }
 
 function admits(builder: Builder, match: L4Match): boolean {
-  return admitsCall(match, { workload: builder.workload, port: builder.port.number });
+  const { workload, port, vs, service } = builder;
+  return admitsCall(match, {
+    workload,
+    port: port.number,
+    gateway: MESH_GATEWAY,
+    namespace: vs?.namespace ?? service.namespace,
+  });
 }
 
 function subnets(match: L4Match): JsonObject {
@@ -107,7 +114,7 @@ function nameOf({ workload, port, service, client }: Builder, match: string): st
 function resolve(builder: Builder, destination: Parameters<typeof resolveDestination>[1]) {
   const { client, workload, port, vs, service } = builder;
   return resolveDestination(
-    { client, workload, port: port.number, namespace: vs?.namespace ?? service.namespace },
+    { client, workload, port: port.number, namespace: vs?.namespace ?? service.namespace, gateway: MESH_GATEWAY },
     destination,
   );
 }
@@ -134,7 +141,7 @@ function routeOf(builder: Builder, rule: L4Route, name: string, match: JsonObjec
       .filter(sourceIpOnly)
       .slice(0, 1)
       .map(tcpHash),
-    origins: [...builder.service.origins, ...(builder.vs === undefined ? [] : [builder.vs.key])],
+    origins: [...builder.service.origins, ...(builder.vs?.origins ?? [])],
   };
 }
 

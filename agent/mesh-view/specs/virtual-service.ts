@@ -32,11 +32,13 @@ export interface HttpMatch extends SourceMatch {
   readonly withoutHeaders?: Readonly<Record<string, StringMatch>>;
   readonly queryParams?: Readonly<Record<string, StringMatch>>;
   readonly ignoreUriCase?: boolean;
+  readonly statPrefix?: string;
 }
 
 export interface HttpRoute {
   readonly name?: string;
   readonly match?: readonly HttpMatch[];
+  readonly delegate?: { readonly name?: string; readonly namespace?: string };
   readonly route?: readonly {
     readonly destination: Destination;
     readonly weight?: number;
@@ -60,14 +62,7 @@ export interface HttpRoute {
     readonly uriRegexRewrite?: { readonly match?: string; readonly rewrite?: string };
   };
   readonly timeout?: string;
-  readonly retries?: {
-    readonly attempts?: number;
-    readonly perTryTimeout?: string;
-    readonly retryOn?: string;
-    readonly backoff?: string;
-    readonly retryIgnorePreviousHosts?: boolean;
-    readonly retryRemoteLocalities?: boolean;
-  };
+  readonly retries?: HttpRetrySpec;
   readonly fault?: {
     readonly delay?: { readonly fixedDelay?: string; readonly percent?: number; readonly percentage?: Percent };
     readonly abort?: { readonly httpStatus?: number; readonly grpcStatus?: string; readonly percentage?: Percent };
@@ -79,6 +74,16 @@ export interface HttpRoute {
   readonly mirrors?: readonly { readonly destination: Destination; readonly percentage?: Percent }[];
   readonly corsPolicy?: CorsSpec;
   readonly headers?: HeaderRules;
+}
+
+/** Istio's HTTPRetry. */
+export interface HttpRetrySpec {
+  readonly attempts?: number;
+  readonly perTryTimeout?: string;
+  readonly retryOn?: string;
+  readonly backoff?: string;
+  readonly retryIgnorePreviousHosts?: boolean;
+  readonly retryRemoteLocalities?: boolean;
 }
 
 export interface CorsSpec {

@@ -197,7 +197,8 @@ test('VirtualServices: short names in the rule’s namespace, the most specific 
   const vs = (name: string, hosts: string[], meta: object = {}, more: object = {}) =>
     object('VirtualService', name, { hosts, ...more }, meta);
   const chosen = (objects: readonly MeshObject[], namespace = 'default') =>
-    clientView(meshView({ objects: [...REVIEWS, ...objects], hosts: [A, B] }), namespace).virtualService(HOST)?.key;
+    clientView(meshView({ objects: [...REVIEWS, ...objects], hosts: [A, B] }), namespace).virtualServicesFor(HOST)[0]
+      ?.key;
   t.equal(chosen([vs('short', ['reviews'])]), 'VirtualService/default/short');
   t.equal(chosen([vs('elsewhere', ['reviews'], { namespace: 'shop' })]), undefined);
   t.equal(

@@ -1,0 +1,65 @@
+import { mergeDelegates } from './delegates.ts';
+import { hostMatches, resolveHost } from './host-names.ts';
+import type { ObjectIndex } from './object-index.ts';
+import type { VirtualServiceSpec } from './specs/virtual-service.ts';
+import type { VirtualServiceView } from './view.ts';
+
+/** The gateway that is every workload's own proxy. Any other is `NAMESPACE/NAME`. */
+export const MESH_GATEWAY = 'mesh';
+
+/** All VirtualServices that have hosts, oldest first, with their delegates' rules in place. */
+export function virtualServiceViews(objects: ObjectIndex): VirtualServiceView[] {
+  const all = objects<VirtualServiceSpec>('VirtualService');
+  const isDelegate = ({ spec }: { readonly spec: VirtualServiceSpec }) => (spec.hosts ?? []).length === 0;
+  const delegates = new Map(all.filter(isDelegate).map((one) => [`${one.namespace}/${one.name}`, one]));
+  return all
+    .filter((one) => !isDelegate(one))
+    .map((one) => {
+      const { key, namespace, spec } = one;
+      const roots = (spec.http ?? []).some((rule) => rule.delegate !== undefined);
+      const merged = roots ? mergeDelegates(one, (name) => delegates.get(name)) : undefined;
+      return {
+        key,
+        namespace,
+        hosts: (spec.hosts ?? []).map((host) => resolveHost(host, namespace)),
+        gateways: gatewayNames(spec.gateways, namespace),
+        spec: merged === undefined ? spec : { ...spec, http: merged.http },
+        ...(merged === undefined ? {} : { written: merged.written }),
+        origins: [key, ...(merged?.delegates ?? [])],
+      };
+    });
+}
+
+/** The gateways that a VirtualService's list means: `mesh` without one. */
+export function gatewayNames(list: readonly string[] | undefined, namespace: string): readonly string[] {
+  if (list === undefined || list.length === 0) return [MESH_GATEWAY];
+  return list.map((name) => gatewayName(name, namespace));
+}
+
+/** `mesh`, or `NAMESPACE/NAME`. Written NAME, ./NAME, NAMESPACE/NAME, or as a service's full name in the old way. */
+export function gatewayName(written: string, namespace: string): string {
+  if (written === MESH_GATEWAY) return MESH_GATEWAY;
+  const [first = '', second] = written.split('/');
+  if (second !== undefined) return `${first === '.' ? namespace : first}/${second}`;
+  const [name = '', home] = written.split('.');
+  return `${home ?? namespace}/${name}`;
+}
+
+/**
+ * Looks up the VirtualServices of a host in `list` (oldest first): those that name it, else those of the longest wildcard that covers it,
+ * oldest first. Of several, the oldest counts (Istio: for workloads of the mesh VirtualServices of one host are not merged).
+ */
+export function virtualServiceIndex(
+  list: readonly VirtualServiceView[],
+): (host: string) => readonly VirtualServiceView[] {
+  const byHost = new Map<string, VirtualServiceView[]>();
+  for (const one of list) {
+    for (const host of new Set(one.hosts)) {
+      const known = byHost.get(host);
+      if (known === undefined) byHost.set(host, [one]);
+      else known.push(one);
+    }
+  }
+  const wildcards = [...byHost.keys()].filter((host) => host.startsWith('*')).sort((a, b) => b.length - a.length);
+  return (host) => byHost.get(host) ?? byHost.get(wildcards.find((wild) => hostMatches(wild, host)) ?? '') ?? [];
+}
