@@ -1,5 +1,6 @@
+import { ipVersion } from '../../api/resources/formats.ts';
 import { clientView } from './lookup.ts';
-import type { MeshView } from './view.ts';
+import type { MeshView, ServiceView } from './view.ts';
 
 /** Addresses of one host name. */
 export interface HostAddresses {
@@ -9,7 +10,8 @@ export interface HostAddresses {
 
 /**
  * What agent/dns answers from: for a namespace, the full names and `*.suffix` patterns of the services that it sees and that have
- * addresses, with these. Services that live wherever their clients go, and ranges of addresses, are left to the host's own resolvers.
+ * addresses, with these; a headless service's are its endpoints'. Services that live wherever their clients go, and ranges of addresses,
+ * are left to the host's own resolvers.
  */
 export function dnsHosts(view: MeshView): (namespace: string) => ReadonlyMap<string, HostAddresses> {
   const tables = new Map<string, ReadonlyMap<string, HostAddresses>>();
@@ -18,7 +20,7 @@ export function dnsHosts(view: MeshView): (namespace: string) => ReadonlyMap<str
     if (known !== undefined) return known;
     const table = new Map<string, HostAddresses>();
     for (const service of clientView(view, namespace).services) {
-      const addresses = service.addresses.filter((address) => !address.includes('/'));
+      const addresses = answersOf(service);
       if (addresses.length === 0) continue;
       table.set(service.host, {
         v4: addresses.filter((address) => !address.includes(':')),
@@ -28,4 +30,11 @@ export function dnsHosts(view: MeshView): (namespace: string) => ReadonlyMap<str
     tables.set(namespace, table);
     return table;
   };
+}
+
+/** Of a headless service what is ready and reached directly: clients go there by themselves. */
+function answersOf({ addresses, headless, endpoints }: ServiceView): readonly string[] {
+  if (headless !== true) return addresses.filter((address) => !address.includes('/'));
+  const ready = endpoints.filter((endpoint) => endpoint.health === 'healthy').flatMap((endpoint) => endpoint.addresses);
+  return [...new Set(ready)].filter((address) => ipVersion(address) !== 0);
 }

@@ -16,6 +16,10 @@ export interface Instance {
   readonly addresses: readonly string[];
   readonly weight: number;
   readonly health: Health;
+  /** Host of the mesh that it is on, where gossip says one. */
+  readonly host?: string;
+  /** Network that its addresses are of; absent: reached from everywhere. */
+  readonly network?: string;
 }
 
 /**
@@ -30,6 +34,8 @@ export interface Member {
   readonly ports: Readonly<Record<string, number>>;
   readonly locality: string;
   readonly spiffeId: string;
+  /** False: `spiffeId` is the namespace's default account, that nobody named. */
+  readonly named: boolean;
   /** Whether peers speak mTLS to a port of it now. */
   mtls(port: number): boolean;
   /** The same by config alone: `mixed` where gossip decides. */
@@ -45,6 +51,8 @@ export interface MemberSources {
   readonly endpoints: EndpointSnapshot;
   readonly objects: ObjectIndex;
   readonly mtls: MtlsLookup;
+  /** True where hosts of that network are reached by its gateways: their own addresses answer no probe from here. */
+  behindGateway(network: string | undefined): boolean;
 }
 
 /** Every member of the mesh, by namespace. Hosts that are dead, left, revoked or not granted the group serve nothing. */
@@ -90,7 +98,7 @@ function liveHosts({ desired, endpoints }: MemberSources): ReadonlyMap<string, r
 
 function groupMember(
   group: Typed<WorkloadGroupSpec>,
-  { desired, mtls }: MemberSources,
+  { desired, mtls, behindGateway }: MemberSources,
   live: ReadonlyMap<string, readonly LiveWorkload[]>,
   taken: ReadonlySet<string>,
 ): Member {
@@ -99,9 +107,11 @@ function groupMember(
   const modes = mtls(group.namespace, labels);
   const id = `${group.namespace}/${group.name}`;
   const instances = (live.get(id) ?? []).flatMap(({ host, entry, record }): Instance[] => {
-    const addresses = ipv4First(entry.provenAddresses);
+    const network = template.network || entry.record.network;
+    const addresses = ipv4First(behindGateway(network) ? entry.record.addresses : entry.provenAddresses);
     if (addresses.length === 0 || taken.has(`${host}/${id}`)) return [];
-    return [{ id: `${host}/${id}`, addresses, weight: record.weight ?? template.weight ?? 1, health: record.health }];
+    const weight = record.weight || template.weight || 1;
+    return [{ id: `${host}/${id}`, addresses, weight, health: record.health, host, network }];
   });
   return {
     key: objectKey('WorkloadGroup', group.namespace, group.name),
@@ -110,7 +120,8 @@ function groupMember(
     labels,
     ports: template.ports ?? {},
     locality: template.locality ?? '',
-    spiffeId: workloadSpiffeId(desired.trustDomain, group.namespace, template.serviceAccount ?? 'default'),
+    spiffeId: workloadSpiffeId(desired.trustDomain, group.namespace, template.serviceAccount || 'default'),
+    named: true,
     mtls: (port) => modes.modeOf(port) !== 'DISABLE',
     transport: (port) => (modes.modeOf(port) === 'DISABLE' ? 'plain' : 'mtls'),
     byLabel: false,
@@ -131,11 +142,11 @@ function entryMember(
   const { spec, namespace } = entry;
   const labels = { ...entry.labels, ...spec.labels };
   const address = spec.address ?? '';
-  const account = spec.serviceAccount;
+  const account = spec.serviceAccount || undefined;
   const candidates = groups.filter(
     (group) =>
       group.namespace === namespace &&
-      (account === undefined || (group.spec.template?.serviceAccount ?? 'default') === account),
+      (account === undefined || (group.spec.template?.serviceAccount || 'default') === account),
   );
   const covering = candidates
     .flatMap((group) => live.get(`${group.namespace}/${group.name}`) ?? [])
@@ -146,9 +157,11 @@ function entryMember(
   const alive = granted === undefined || covering !== undefined;
   const instance = {
     id: entry.key,
-    addresses: [address],
-    weight: spec.weight ?? covering?.record.weight ?? 1,
+    addresses: address === '' ? [] : [address],
+    weight: spec.weight || covering?.record.weight || 1,
     health: covering?.record.health ?? ('healthy' as const),
+    host: covering?.host,
+    network: spec.network || covering?.entry.record.network,
   };
   return {
     covers: covering === undefined ? undefined : `${covering.host}/${covering.record.group}`,
@@ -160,13 +173,15 @@ function entryMember(
       ports: spec.ports ?? {},
       locality: spec.locality ?? '',
       spiffeId: workloadSpiffeId(sources.desired.trustDomain, namespace, account ?? 'default'),
+      named: account !== undefined || granted !== undefined,
       mtls: (port) => meshed && modes.modeOf(port) !== 'DISABLE',
       transport: (port) => {
         if (modes.modeOf(port) === 'DISABLE') return 'plain';
         return labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : candidates.length > 0 ? 'mixed' : 'plain';
       },
       byLabel: candidates.length === 0 && labels[TLS_MODE_LABEL] === 'istio',
-      instances: alive && address !== '' ? [instance] : [],
+      // Without an address it is one of its network's, behind the gateway there.
+      instances: alive && (address !== '' || sources.behindGateway(instance.network)) ? [instance] : [],
     },
   };
 }
@@ -207,20 +222,19 @@ export function inlineMember(
     labels,
     ports: spec.ports ?? {},
     locality: spec.locality ?? '',
-    spiffeId: workloadSpiffeId(owner.trustDomain, owner.namespace, spec.serviceAccount ?? 'default'),
+    spiffeId: workloadSpiffeId(owner.trustDomain, owner.namespace, spec.serviceAccount || 'default'),
+    named: spec.serviceAccount !== undefined && spec.serviceAccount !== '',
     mtls: () => labels[TLS_MODE_LABEL] === 'istio',
     transport: () => (labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : 'plain'),
     byLabel: true,
-    instances:
-      spec.address === undefined
-        ? []
-        : [
-            {
-              id: `${owner.key}#${String(index).padStart(4, '0')}`,
-              addresses: [spec.address],
-              weight: spec.weight ?? 1,
-              health: 'healthy',
-            },
-          ],
+    instances: [
+      {
+        id: `${owner.key}#${String(index).padStart(4, '0')}`,
+        addresses: spec.address ? [spec.address] : [],
+        weight: spec.weight || 1,
+        health: 'healthy',
+        network: spec.network || undefined,
+      },
+    ],
   };
 }

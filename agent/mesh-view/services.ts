@@ -1,130 +1,35 @@
 import type { ObjectKey } from '../../api/resources/object.ts';
-import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
-import { serviceHost } from './host-names.ts';
-import { type Instance, inlineMember, type Member } from './members.ts';
-import { compare, type ObjectIndex, selects, type Typed } from './object-index.ts';
-import { protocolOf } from './protocols.ts';
-import type { ServiceEntrySpec, ServiceSpec } from './specs/service.ts';
-import type { EndpointView, Protocol, ServicePort, ServiceView, Transport } from './view.ts';
-
-/** What services are made of. */
-export interface ServiceSources {
-  readonly desired: DesiredConfig;
-  readonly objects: ObjectIndex;
-  readonly members: ReadonlyMap<string, readonly Member[]>;
-}
-
-interface PortSpec {
-  readonly number: number;
-  readonly name: string;
-  readonly protocol: Protocol;
-  readonly targetPort: number | string | undefined;
-}
-
-/** Everything of a service but what its members say. */
-interface Draft {
-  readonly key: ObjectKey;
-  readonly host: string;
-  readonly namespace: string;
-  readonly name: string;
-  readonly addresses: readonly string[];
-  readonly ports: readonly PortSpec[];
-  readonly resolution: ServiceView['resolution'];
-  readonly external: boolean;
-  readonly exportTo: readonly string[] | undefined;
-  readonly members: readonly Member[];
-}
+import type { Instance, Member } from './members.ts';
+import { acrossNetworks, networkGateways, type Placed } from './networks.ts';
+import { compare } from './object-index.ts';
+import { type Draft, drafts, type PortSpec, type ServiceSources } from './service-drafts.ts';
+import type { EndpointView, ServicePort, ServiceView, Transport } from './view.ts';
 
 /** A service and who its members are, the latter for inbound ports of local workloads. */
 export interface BuiltService {
   readonly view: ServiceView;
   /** Port number at which `member` serves the service's port, or undefined. */
   targetOf(member: Member, port: ServicePort): number | undefined;
-  readonly members: readonly Member[];
+  /** Whether that WorkloadGroup or WorkloadEntry is among those that the service selects. */
+  serves(key: ObjectKey): boolean;
 }
 
 /** Every service of the mesh, by host and namespace. Of several objects of one namespace for one host the oldest decides; others add ports. */
 export function buildServices(sources: ServiceSources): readonly BuiltService[] {
-  const drafts = [
-    ...sources.objects<ServiceSpec>('Service').map((service) => serviceDraft(service, sources)),
-    ...sources.objects<ServiceEntrySpec>('ServiceEntry').flatMap((entry) => entryDrafts(entry, sources)),
-  ];
   const byId = new Map<string, Draft[]>();
-  for (const draft of drafts) {
+  for (const draft of drafts(sources)) {
     const id = `${draft.host}\n${draft.namespace}`;
     byId.set(id, [...(byId.get(id) ?? []), draft]);
   }
+  const gateways = networkGateways(sources.objects, sources.members);
+  const reach: Reach = (placed) => acrossNetworks(placed, sources.host.network, gateways);
   return [...byId.entries()]
     .sort((a, b) => compare(a[0], b[0]))
-    .map(([, same]) => build(merge(same), same.map((draft) => draft.key).sort(compare)));
+    .map(([, same]) => build(merge(same), same.map((draft) => draft.key).sort(compare), reach));
 }
 
-function serviceDraft({ key, name, namespace, spec }: Typed<ServiceSpec>, sources: ServiceSources): Draft {
-  const host = serviceHost(name, namespace);
-  const selector = spec.selector ?? {};
-  return {
-    key,
-    host,
-    namespace,
-    name,
-    addresses: vipsOf(host, sources.desired),
-    ports: (spec.ports ?? []).map((port) => ({
-      number: port.port,
-      name: port.name ?? '',
-      protocol: protocolOf({ declared: port.appProtocol, name: port.name, number: port.port }),
-      targetPort: port.targetPort,
-    })),
-    resolution: 'STATIC',
-    external: false,
-    exportTo: undefined,
-    members: Object.keys(selector).length === 0 ? [] : selected(selector, namespace, sources),
-  };
-}
-
-function entryDrafts({ key, name, namespace, spec }: Typed<ServiceEntrySpec>, sources: ServiceSources): Draft[] {
-  const resolution = (spec.resolution ?? 'NONE') as ServiceView['resolution'];
-  const selector = spec.workloadSelector?.labels;
-  return (spec.hosts ?? []).map((hostName) => {
-    const host = hostName.toLowerCase();
-    const owner = { key, namespace, name, trustDomain: sources.desired.trustDomain };
-    const inline = (spec.endpoints ?? []).map((endpoint, index) => inlineMember(endpoint, owner, index));
-    const byName = resolution.startsWith('DNS') && inline.length === 0 && !host.startsWith('*');
-    return {
-      key,
-      host,
-      namespace,
-      name: host,
-      addresses: (spec.addresses ?? []).length > 0 ? (spec.addresses as string[]) : vipsOf(host, sources.desired),
-      ports: (spec.ports ?? [])
-        .filter((port) => port.protocol?.toUpperCase() !== 'UDP')
-        .map((port) => ({
-          number: port.number,
-          name: port.name,
-          protocol: protocolOf({ declared: port.protocol, number: port.number }),
-          targetPort: port.targetPort,
-        })),
-      resolution,
-      external: spec.location !== 'MESH_INTERNAL',
-      exportTo: spec.exportTo,
-      members: byName
-        ? [inlineMember({ address: host }, owner, 0)]
-        : [...inline, ...(selector === undefined ? [] : selected(selector, namespace, sources))],
-    };
-  });
-}
-
-function vipsOf(host: string, desired: DesiredConfig): string[] {
-  const vip = desired.vips.get(host);
-  return vip === undefined ? [] : [vip.v4, vip.v6].filter((address) => address !== '');
-}
-
-function selected(
-  selector: Readonly<Record<string, string>>,
-  namespace: string,
-  { members }: ServiceSources,
-): Member[] {
-  return (members.get(namespace) ?? []).filter((member) => selects(selector, member.labels));
-}
+/** Endpoints as this host gets to them. */
+type Reach = (placed: readonly Placed[]) => readonly EndpointView[];
 
 /** Objects of one namespace for one host: the oldest is the service; a younger one only adds ports that the older ones lack. */
 function merge(same: readonly Draft[]): Draft {
@@ -136,19 +41,47 @@ function merge(same: readonly Draft[]): Draft {
     ...first,
     addresses: [...new Set(alike.flatMap((draft) => draft.addresses))],
     ports: [...ports.values()],
-    members: [...new Set(alike.flatMap((draft) => draft.members))],
+    subjectAltNames: [...new Set(alike.flatMap((draft) => draft.subjectAltNames))],
+    members: distinct(alike.flatMap((draft) => draft.members)),
   };
 }
 
-function build(merged: Draft, origins: readonly ObjectKey[]): BuiltService {
+/** One of each member; endpoints written into objects share their object's key. */
+function distinct(members: readonly Member[]): Member[] {
+  const seen = new Set<string>();
+  return members.filter((member) => {
+    const id = member.instances[0]?.id ?? member.key;
+    const known = seen.has(id);
+    seen.add(id);
+    return !known;
+  });
+}
+
+function build(merged: Draft, origins: readonly ObjectKey[], reach: Reach): BuiltService {
   const draft = { ...merged, members: merged.external ? merged.members.map(outside) : merged.members };
   const specs = new Map(draft.ports.map((port) => [port.number, port]));
   const targetOf = (member: Member, port: { readonly number: number }) => target(member, specs.get(port.number));
   const numbers = [...specs.keys()].sort((a, b) => a - b);
   const ports = numbers.map((number): ServicePort => {
-    const { name, protocol } = specs.get(number) as PortSpec;
-    return { number, name, protocol, transport: transportOf(draft.members, (member) => targetOf(member, { number })) };
+    const { name, protocol, grpcWeb, targetPort } = specs.get(number) as PortSpec;
+    const transport = transportOf(draft.members, (member) => targetOf(member, { number }));
+    const own = atRequest(draft) && typeof targetPort === 'number' && targetPort !== number;
+    return {
+      number,
+      name,
+      protocol,
+      transport,
+      ...(own ? { targetPort } : {}),
+      ...(grpcWeb ? { grpcWeb } : {}),
+    };
   });
+  const placed = draft.members.flatMap((member) =>
+    member.instances.map((instance) => ({
+      endpoint: endpointOf(member, instance, ports, targetOf),
+      network: instance.network,
+    })),
+  );
+  const keys = new Set(merged.members.map((member) => member.key));
   return {
     view: {
       host: draft.host,
@@ -157,17 +90,32 @@ function build(merged: Draft, origins: readonly ObjectKey[]): BuiltService {
       addresses: draft.addresses,
       ports,
       resolution: draft.resolution,
+      ...(draft.headless ? { headless: true } : {}),
       external: draft.external,
       exportTo: draft.exportTo,
-      endpoints: draft.members
-        .flatMap((member) => member.instances.map((instance) => endpointOf(member, instance, ports, targetOf)))
-        .sort((a, b) => compare(a.id, b.id)),
-      identities: [...new Set(draft.members.map((member) => member.spiffeId))].sort(compare),
-      origins: [...new Set([...origins, ...draft.members.map((member) => member.key)])].sort(compare),
+      subjectAltNames: draft.subjectAltNames,
+      endpoints: reach(placed),
+      identities: identities(draft),
+      origins: [...new Set([...origins, ...keys])].sort(compare),
     },
     targetOf,
-    members: merged.members,
+    serves: (key) => keys.has(key),
   };
+}
+
+/** Whether the server is found out at each request: no endpoint says its port. */
+function atRequest({ resolution }: Draft): boolean {
+  return resolution === 'NONE' || resolution === 'DYNAMIC_DNS';
+}
+
+/**
+ * SPIFFE IDs that a server may have: its members', and those that a ServiceEntry lists. Where it lists some, an endpoint whose account nobody
+ * named adds none (Istio: "subjectAltNames").
+ */
+function identities({ members, subjectAltNames }: Draft): readonly string[] {
+  const listed = subjectAltNames.filter((name) => name.startsWith('spiffe://'));
+  const named = subjectAltNames.length === 0 ? members : members.filter((member) => member.named);
+  return [...new Set([...named.map((member) => member.spiffeId), ...listed])].sort(compare);
 }
 
 /** A member of a service outside the mesh: spoken to by mTLS only where gossip vouches for it. */

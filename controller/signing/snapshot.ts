@@ -87,9 +87,11 @@ function signedForm(object: MeshObject): MeshObject {
   };
 }
 
-/** Service names that an object wants addresses for: Services by their full name, hosts of ServiceEntries without addresses. */
+/** Service names that an object wants addresses for: Services by their full name unless they are headless, hosts of ServiceEntries without addresses. */
 export function vipNamesOf(object: MeshObject): string[] {
   const { name, namespace } = object.metadata;
+  const { clusterIP } = (object.spec ?? {}) as { readonly clusterIP?: unknown };
+  if (object.kind === 'Service' && clusterIP === 'None') return [];
   if (object.kind === 'Service') return [`${name}.${namespace ?? 'default'}.svc.cluster.local`];
   if (object.kind !== 'ServiceEntry') return [];
   const spec = (object.spec ?? {}) as { readonly hosts?: unknown; readonly addresses?: unknown };

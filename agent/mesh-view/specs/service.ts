@@ -5,6 +5,13 @@
 
 /** v1 Service. */
 export interface ServiceSpec {
+  readonly type?: string;
+  readonly clusterIP?: string;
+  readonly externalName?: string;
+  readonly ipFamilies?: readonly string[];
+  readonly ipFamilyPolicy?: string;
+  readonly internalTrafficPolicy?: string;
+  readonly publishNotReadyAddresses?: boolean;
   readonly selector?: Readonly<Record<string, string>>;
   readonly ports?: readonly {
     readonly name?: string;
@@ -21,6 +28,7 @@ export interface WorkloadSpec {
   readonly ports?: Readonly<Record<string, number>>;
   readonly labels?: Readonly<Record<string, string>>;
   readonly locality?: string;
+  readonly network?: string;
   readonly serviceAccount?: string;
   readonly weight?: number;
 }
@@ -44,4 +52,5 @@ export interface ServiceEntrySpec {
   readonly endpoints?: readonly WorkloadSpec[];
   readonly workloadSelector?: { readonly labels?: Readonly<Record<string, string>> };
   readonly exportTo?: readonly string[];
+  readonly subjectAltNames?: readonly string[];
 }

@@ -1,6 +1,6 @@
 import { both, type KindEnforcement, spec } from './paths.ts';
 
-const WORKLOAD = ['labels.*', 'locality', 'ports.*', 'serviceAccount', 'weight'];
+const WORKLOAD = ['labels.*', 'locality', 'network', 'ports.*', 'serviceAccount', 'weight'];
 
 const SERVICE_ENTRY = [
   'hosts[]',
@@ -13,15 +13,41 @@ const SERVICE_ENTRY = [
   'resolution',
   'exportTo[]',
   'workloadSelector.labels.*',
+  'subjectAltNames[]',
   'endpoints[].address',
   ...both(['endpoints[]'], WORKLOAD),
 ];
+
+const NO_NODES = 'there are no nodes whose ports could be opened; let outsiders in by a Gateway';
+const NO_CLOUD = 'there is no cloud to ask for a load balancer; let outsiders in by a Gateway';
+
+const SERVICE_REFUSED: Readonly<Record<string, string>> = {
+  'spec.ports[].nodePort': NO_NODES,
+  'spec.externalTrafficPolicy': NO_NODES,
+  'spec.healthCheckNodePort': NO_NODES,
+  'spec.allocateLoadBalancerNodePorts': NO_CLOUD,
+  'spec.loadBalancerClass': NO_CLOUD,
+  'spec.loadBalancerIP': NO_CLOUD,
+  'spec.loadBalancerSourceRanges': NO_CLOUD,
+  'spec.externalIPs':
+    'a namespace could take over another one’s addresses with it (CVE-2020-8554); name addresses in a ServiceEntry',
+  'spec.sessionAffinityConfig': 'use a DestinationRule with loadBalancer.consistentHash.useSourceIp',
+  'spec.trafficDistribution': 'use a DestinationRule with loadBalancer.localityLbSetting',
+};
 
 /** v1 Service, ServiceEntry, WorkloadEntry, WorkloadGroup. */
 export const SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
   Service: {
     fields: spec([
       'type',
+      'externalName',
+      'clusterIP',
+      'clusterIPs[]',
+      'ipFamilies[]',
+      'ipFamilyPolicy',
+      'internalTrafficPolicy',
+      'publishNotReadyAddresses',
+      'sessionAffinity',
       'selector.*',
       'ports[].name',
       'ports[].port',
@@ -29,7 +55,14 @@ export const SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
       'ports[].targetPort',
       'ports[].appProtocol',
     ]),
-    values: { 'spec.type': ['ClusterIP'], 'spec.ports[].protocol': ['TCP'] },
+    values: {
+      'spec.type': ['ClusterIP', 'ExternalName'],
+      'spec.clusterIP': ['', 'None'],
+      'spec.clusterIPs[]': ['', 'None'],
+      'spec.sessionAffinity': ['None'],
+      'spec.ports[].protocol': ['TCP'],
+    },
+    refused: SERVICE_REFUSED,
   },
   ServiceEntry: {
     fields: spec(SERVICE_ENTRY),

@@ -32,7 +32,7 @@ export interface ServiceEntrySpec {
   readonly subjectAltNames?: readonly string[];
 }
 
-/** Protocols that a port may declare (Istio's protocol.Parse), upper case. */
+/** Protocols that a port may declare (Istio's protocol.Parse), upper case; of these UDP and HTTP_PROXY are refused here. */
 export const PORT_PROTOCOLS: readonly string[] = [
   'HTTP',
   'HTTPS',
@@ -60,8 +60,13 @@ export function checkServiceEntry(object: MeshObject, report: Report, context: S
   }
   checkAddresses(spec, report, context);
   const ports = checkPorts(spec.ports ?? [], report);
+  checkHostsByPort(spec, report);
   checkExportTo(spec.exportTo, 'spec.exportTo', report, object.metadata.namespace ?? '');
   checkSelector(spec.workloadSelector?.labels, 'spec.workloadSelector.labels', report);
+  if (spec.workloadSelector !== undefined && Object.keys(spec.workloadSelector.labels ?? {}).length === 0)
+    report.warn('spec.workloadSelector', 'a selector without labels selects nothing');
+  for (const [i, name] of (spec.subjectAltNames ?? []).entries())
+    if (name === '') report.required(`spec.subjectAltNames[${i}]`, 'a subject alternative name must not be empty');
   if (spec.workloadSelector !== undefined && spec.endpoints !== undefined)
     report.add('spec.workloadSelector', 'only one of WorkloadSelector or Endpoints is allowed in Service Entry');
   for (const [i, endpoint] of (spec.endpoints ?? []).entries())
@@ -106,8 +111,54 @@ function checkPorts(ports: readonly Port[], report: Report): ReadonlySet<string>
         `unsupported protocol ${shown(port.protocol)}: one of ${PORT_PROTOCOLS.join(', ')}`,
         'FieldValueNotSupported',
       );
+    else checkCarried(port.protocol, `${path}.protocol`, report);
   }
   return names;
+}
+
+/** What no proxy here could carry as declared. */
+function checkCarried(protocol: string | undefined, path: string, report: Report): void {
+  const name = protocol?.toUpperCase();
+  if (name === 'UDP')
+    report.add(
+      path,
+      'not supported: proxies carry TCP only; leave UDP ports out, they are reached as they are',
+      NOT_SUPPORTED,
+    );
+  if (name === 'HTTP_PROXY')
+    report.add(
+      path,
+      'not supported: declare the port of a forward proxy as TCP; its requests pass as they are',
+      NOT_SUPPORTED,
+    );
+}
+
+const NOT_SUPPORTED = 'FieldValueNotSupported';
+/** By what a proxy can tell hosts on one port apart: the Host header, the name in a TLS handshake. */
+const BY_HOST = ['HTTP', 'HTTP2', 'HTTP_PROXY', 'GRPC', 'GRPC-WEB'];
+const BY_SNI = ['HTTPS', 'TLS'];
+
+function checkHostsByPort(spec: ServiceEntrySpec, report: Report): void {
+  const hosts = spec.hosts ?? [];
+  const protocols = (spec.ports ?? []).map((port) => (port.protocol ?? '').toUpperCase());
+  const opaque = protocols.some((protocol) => !BY_HOST.includes(protocol) && !BY_SNI.includes(protocol));
+  if (hosts.length > 1 && opaque && (spec.resolution ?? 'NONE') !== 'NONE')
+    report.add('spec.hosts', 'multiple hosts provided with non-HTTP, non-TLS ports');
+  for (const [i, host] of hosts.entries())
+    if (/^\*[^.]/.test(host) && protocols.some((protocol) => BY_SNI.includes(protocol)))
+      report.add(
+        `spec.hosts[${i}]`,
+        `not supported: ${shown(host)} on a TLS port: of names in TLS handshakes only whole labels can be left open, as in *.example.com`,
+        NOT_SUPPORTED,
+      );
+  if (spec.resolution !== 'DYNAMIC_DNS') return;
+  for (const [i, protocol] of protocols.entries())
+    if (!BY_HOST.includes(protocol) && !BY_SNI.includes(protocol))
+      report.add(
+        `spec.ports[${i}].protocol`,
+        'not supported: with resolution DYNAMIC_DNS each request names its server, by its Host header (HTTP, HTTP2, GRPC) or its TLS handshake (TLS, HTTPS)',
+        NOT_SUPPORTED,
+      );
 }
 
 function checkEndpoint(endpoint: WorkloadFields, path: string, ports: ReadonlySet<string>, report: Report): void {
@@ -121,14 +172,22 @@ function checkEndpoint(endpoint: WorkloadFields, path: string, ports: ReadonlySe
 function checkResolution(spec: ServiceEntrySpec, report: Report, context: SemanticContext): void {
   const resolution = spec.resolution ?? 'NONE';
   const endpoints = spec.endpoints ?? [];
-  if (resolution === 'NONE') {
-    if (endpoints.length > 0) report.add('spec.endpoints', 'no endpoints should be provided for resolution type none');
+  if (resolution === 'NONE' || resolution === 'DYNAMIC_DNS') {
+    if (endpoints.length > 0)
+      report.add('spec.endpoints', `no endpoints should be provided for resolution type ${resolution.toLowerCase()}`);
+    if (Object.keys(spec.workloadSelector?.labels ?? {}).length > 0)
+      report.add(
+        'spec.workloadSelector',
+        `not supported: with resolution ${resolution} no endpoint is looked at; STATIC sends requests to the workloads selected`,
+        NOT_SUPPORTED,
+      );
     return;
   }
   for (const [i, endpoint] of endpoints.entries()) {
     const path = `spec.endpoints[${i}].address`;
     if (!endpoint.address) {
-      report.required(path, 'endpoint address should be provided');
+      // Istio: one that only its network's gateway reaches.
+      if (!endpoint.network || resolution !== 'STATIC') report.required(path, 'endpoint address should be provided');
       continue;
     }
     checkEndpointAddress(endpoint.address, path, report, context);
@@ -145,7 +204,7 @@ function checkResolution(spec: ServiceEntrySpec, report: Report, context: Semant
 
 function checkDns(spec: ServiceEntrySpec, resolution: string, report: Report): void {
   const endpoints = spec.endpoints ?? [];
-  if (endpoints.length === 0 && spec.workloadSelector === undefined && resolution !== 'DYNAMIC_DNS') {
+  if (endpoints.length === 0 && spec.workloadSelector === undefined) {
     for (const [i, host] of (spec.hosts ?? []).entries()) {
       if (dnsNameFault(host, false) !== undefined)
         report.add(

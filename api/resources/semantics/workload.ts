@@ -27,8 +27,9 @@ export interface WorkloadFields {
 /** WorkloadEntry by itself, as Istio's ValidateWorkloadEntry judges it. */
 export function checkWorkloadEntry(object: MeshObject, report: Report, context: SemanticContext): void {
   const spec = (object.spec ?? {}) as WorkloadFields;
-  if (!spec.address) report.required('spec.address', 'address must be set');
-  else checkEndpointAddress(spec.address, 'spec.address', report, context);
+  // Istio: without an address it is reached by its network's gateway.
+  if (!spec.address && !spec.network) report.required('spec.address', 'address must be set');
+  else if (spec.address) checkEndpointAddress(spec.address, 'spec.address', report, context);
   checkWorkloadFields(spec, 'spec', report);
 }
 
@@ -70,6 +71,11 @@ export function checkWorkloadFields(workload: WorkloadFields, path: string, repo
   )
     report.add(`${path}.serviceAccount`, `${shown(workload.serviceAccount)} is not a service account's name`);
   checkLocalityName(workload.locality, `${path}.locality`, report);
+  if (workload.network !== undefined && workload.network !== '' && !SUBDOMAIN.test(workload.network))
+    report.add(
+      `${path}.network`,
+      `network ${shown(workload.network)} is not a name of lower-case letters, digits, hyphens and dots`,
+    );
 }
 
 /** `REGION[/ZONE[/SUBZONE]]` without wildcards or empty parts. */

@@ -29,6 +29,8 @@ export interface TestMesh {
   /** Host whose view is taken; default the first. Its groups are the local workloads. */
   readonly self?: string;
   readonly locality?: string;
+  /** Name of the network that the host is on; default: it reaches all. */
+  readonly network?: string;
   readonly ipv6?: boolean;
 }
 
@@ -101,6 +103,7 @@ export function meshInput(mesh: TestMesh): MeshViewInput {
       id: self?.id ?? 'self',
       addresses: self?.addresses ?? ['10.0.0.1'],
       locality: mesh.locality ?? '',
+      ...(mesh.network === undefined ? {} : { network: mesh.network }),
       ipv6: mesh.ipv6 ?? true,
     },
   };

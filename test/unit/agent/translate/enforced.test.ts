@@ -17,6 +17,7 @@ const HOSTS: readonly TestHost[] = [
   { id: 'a', addresses: ['10.0.0.1'], groups: ['default/web', 'other/client'] },
   { id: 'b', addresses: ['10.0.0.2'], groups: ['default/reviews'] },
   { id: 'c', addresses: ['10.0.0.3'], groups: ['other/far', 'default/reviews-b'] },
+  { id: 'd', addresses: ['10.0.0.4'], groups: ['default/idle'], health: 'unhealthy' },
 ];
 
 const MESH: readonly MeshObject[] = [
@@ -24,6 +25,7 @@ const MESH: readonly MeshObject[] = [
   group('reviews', { http: 9080, admin: 9090 }, { labels: { version: 'v1' } }),
   group('reviews-b', { http: 9080, admin: 9090 }, { app: 'reviews', labels: { version: 'v0' } }),
   group('far', { http: 9080 }, { namespace: 'other' }),
+  group('idle', { http: 9080 }),
   group('client', {}, { namespace: 'other' }),
   service('reviews', [{ name: 'http', port: 80, targetPort: 9080 }]),
   service('web', [{ name: 'http', port: 80, targetPort: 8080 }]),
@@ -41,7 +43,7 @@ const MESH: readonly MeshObject[] = [
 
 /** All that a mesh with this object comes to. */
 function outcome(extra: readonly MeshObject[], meshed: readonly MeshObject[] = MESH): string {
-  const view = meshView({ objects: [...meshed, ...extra], hosts: HOSTS, self: 'a' });
+  const view = meshView({ objects: [...meshed, ...extra], hosts: HOSTS, self: 'a', network: 'default' });
   const server = meshView({ objects: [...meshed, ...extra], hosts: HOSTS, self: 'b' });
   const sets = [view, server].map((each) =>
     Object.values(translate(each).resources).map((map) => [...map.values()].map((item) => [item.name, item.body])),
@@ -123,6 +125,8 @@ const INERT = new Set([
   'WorkloadGroup spec.metadata.annotations.*',
   'Service spec.type',
   'Service spec.ports[].protocol',
+  'Service spec.clusterIPs[]',
+  'Service spec.sessionAffinity',
 ]);
 
 /** Last names of leaves of which only the default value is taken. */

@@ -1,4 +1,13 @@
+import { object } from '../../mesh-view/build-mesh.ts';
 import type { Row } from './row.ts';
+
+/** The gateway of network `away`: web's host plays it. */
+const GATEWAY = object(
+  'Service',
+  'eastwest',
+  { selector: { app: 'web' }, ports: [{ name: 'tls', port: 15443 }] },
+  { labels: { 'topology.istio.io/network': 'away' } },
+);
 
 export const SERVICE_ROWS: readonly Row[] = [
   {
@@ -9,11 +18,19 @@ export const SERVICE_ROWS: readonly Row[] = [
       { type: 'ClusterIP', selector: { app: 'web' } },
       { ports: [{ port: 7001, protocol: 'TCP', targetPort: 9080, appProtocol: 'grpc' }] },
       { ports: [{ name: 'tcp', port: 7000 }] },
+      { ports: [{ name: 'grpc-web', port: 7000 }] },
+      { clusterIP: 'None' },
+      { ipFamilies: ['IPv6'] },
+      { ipFamilyPolicy: 'SingleStack' },
+      { internalTrafficPolicy: 'Local' },
+      { selector: { app: 'idle' }, publishNotReadyAddresses: true },
+      { type: 'ExternalName', externalName: 'other.example' },
     ],
   },
   {
     kind: 'ServiceEntry',
     name: 'extra',
+    beside: [GATEWAY],
     base: { hosts: ['x.example'], ports: [{ number: 80, name: 'http', protocol: 'HTTP' }], resolution: 'STATIC' },
     changes: [
       { hosts: ['y.example'] },
@@ -22,6 +39,15 @@ export const SERVICE_ROWS: readonly Row[] = [
       { ports: [{ number: 80, name: 'admin' }], endpoints: [{ address: '10.1.1.1', ports: { admin: 81 } }] },
       { resolution: 'DNS' },
       { exportTo: ['nobody'] },
+      {
+        location: 'MESH_INTERNAL',
+        endpoints: [{ address: '10.1.1.1', labels: { 'security.istio.io/tlsMode': 'istio' } }],
+        subjectAltNames: ['spiffe://mesh.test/ns/x/sa/y'],
+      },
+      {
+        location: 'MESH_INTERNAL',
+        endpoints: [{ address: '10.1.1.1', labels: { 'security.istio.io/tlsMode': 'istio' }, network: 'away' }],
+      },
       { workloadSelector: { labels: { app: 'reviews' } } },
       {
         location: 'MESH_INTERNAL',
@@ -43,6 +69,7 @@ export const SERVICE_ROWS: readonly Row[] = [
   {
     kind: 'WorkloadEntry',
     name: 'extra',
+    beside: [GATEWAY],
     base: { address: '10.5.5.5', labels: { app: 'reviews' } },
     changes: [
       { address: '10.5.5.6' },
@@ -51,11 +78,13 @@ export const SERVICE_ROWS: readonly Row[] = [
       { ports: { http: 9999 } },
       { labels: { app: 'reviews', 'security.istio.io/tlsMode': 'istio' }, serviceAccount: 'own' },
       { weight: 5 },
+      { network: 'away' },
     ],
   },
   {
     kind: 'WorkloadGroup',
     name: 'reviews',
+    beside: [GATEWAY],
     base: { metadata: { labels: { app: 'reviews' } }, template: { serviceAccount: 'reviews', ports: { http: 9080 } } },
     changes: [
       { metadata: { labels: { version: 'v9' } } },
@@ -64,6 +93,7 @@ export const SERVICE_ROWS: readonly Row[] = [
       { template: { ports: { http: 9081 } } },
       { template: { serviceAccount: 'else' } },
       { template: { weight: 7 } },
+      { template: { network: 'away' } },
     ],
   },
 ];

@@ -1,0 +1,196 @@
+import { ipVersion } from '../../api/resources/formats.ts';
+import type { ObjectKey } from '../../api/resources/object.ts';
+import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
+import { serviceHost } from './host-names.ts';
+import { inlineMember, type Member } from './members.ts';
+import { type ObjectIndex, selects, type Typed } from './object-index.ts';
+import { isGrpcWeb, type PortWords, protocolOf } from './protocols.ts';
+import type { ServiceEntrySpec, ServiceSpec } from './specs/service.ts';
+import type { HostView, Protocol, ServiceView } from './view.ts';
+
+/** What services are made of. */
+export interface ServiceSources {
+  readonly desired: DesiredConfig;
+  readonly objects: ObjectIndex;
+  readonly members: ReadonlyMap<string, readonly Member[]>;
+  /** The host that looks. */
+  readonly host: HostView;
+}
+
+export interface PortSpec {
+  readonly number: number;
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly grpcWeb: boolean;
+  readonly targetPort: number | string | undefined;
+}
+
+/** Everything of a service but what its members say. */
+export interface Draft {
+  readonly key: ObjectKey;
+  readonly host: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly addresses: readonly string[];
+  readonly ports: readonly PortSpec[];
+  readonly resolution: ServiceView['resolution'];
+  readonly external: boolean;
+  readonly headless: boolean;
+  readonly exportTo: readonly string[] | undefined;
+  readonly subjectAltNames: readonly string[];
+  /** ExternalName: the service of the mesh, or the name outside it, that this one is another name for. */
+  readonly alias: string | undefined;
+  readonly members: readonly Member[];
+}
+
+/** Drafts of all objects, ExternalNames resolved. In order of kind, then age. */
+export function drafts(sources: ServiceSources): readonly Draft[] {
+  const all = [
+    ...sources.objects<ServiceSpec>('Service').map((service) => serviceDraft(service, sources)),
+    ...sources.objects<ServiceEntrySpec>('ServiceEntry').flatMap((entry) => entryDrafts(entry, sources)),
+  ];
+  const byHost = new Map<string, Draft>();
+  for (const draft of all) if (!byHost.has(draft.host)) byHost.set(draft.host, draft);
+  return all.map((draft) => (draft.alias === undefined ? draft : resolved(draft, byHost, sources)));
+}
+
+function serviceDraft({ key, name, namespace, spec }: Typed<ServiceSpec>, sources: ServiceSources): Draft {
+  const host = serviceHost(name, namespace);
+  const selector = spec.selector ?? {};
+  const headless = spec.clusterIP === 'None';
+  const alias = spec.type === 'ExternalName' ? spec.externalName?.toLowerCase().replace(/\.$/, '') : undefined;
+  const members = selected(selector, namespace, sources);
+  const near = spec.internalTrafficPolicy === 'Local' ? members.map((member) => onHost(member, sources.host)) : members;
+  return {
+    key,
+    host,
+    namespace,
+    name,
+    addresses: headless ? [] : families(spec, vipsOf(host, sources.desired)),
+    ports: (spec.ports ?? []).map(({ name = '', port, appProtocol, targetPort }) =>
+      portSpec(name, { declared: appProtocol, name, number: port }, targetPort),
+    ),
+    resolution: 'STATIC',
+    external: false,
+    headless,
+    exportTo: undefined,
+    subjectAltNames: [],
+    alias,
+    members: alias !== undefined ? [] : spec.publishNotReadyAddresses === true ? near.map(evenNotReady) : near,
+  };
+}
+
+function entryDrafts({ key, name, namespace, spec }: Typed<ServiceEntrySpec>, sources: ServiceSources): Draft[] {
+  const resolution = (spec.resolution ?? 'NONE') as ServiceView['resolution'];
+  const selector = spec.workloadSelector?.labels;
+  return (spec.hosts ?? []).map((hostName) => {
+    const host = hostName.toLowerCase();
+    const owner = { key, namespace, name, trustDomain: sources.desired.trustDomain };
+    const inline = (spec.endpoints ?? []).map((endpoint, index) => inlineMember(endpoint, owner, index));
+    const chosen =
+      selector === undefined || /^(NONE|DYNAMIC)/.test(resolution) ? [] : selected(selector, namespace, sources);
+    // Istio: without endpoints or a selector the host itself is the name to resolve.
+    const byName = /^DNS/.test(resolution) && inline.length === 0 && selector === undefined && !host.startsWith('*');
+    return {
+      key,
+      host,
+      namespace,
+      name: host,
+      addresses: (spec.addresses ?? []).length > 0 ? (spec.addresses as string[]) : vipsOf(host, sources.desired),
+      ports: (spec.ports ?? []).map(({ name, number, protocol, targetPort }) =>
+        portSpec(name, { declared: protocol, number }, targetPort),
+      ),
+      resolution,
+      external: spec.location !== 'MESH_INTERNAL',
+      headless: false,
+      exportTo: spec.exportTo,
+      subjectAltNames: spec.subjectAltNames ?? [],
+      alias: undefined,
+      members: byName ? [inlineMember({ address: host }, owner, 0)] : [...inline, ...chosen].map(usable(resolution)),
+    };
+  });
+}
+
+function portSpec(name: string, words: PortWords, targetPort: number | string | undefined): PortSpec {
+  const { number } = words;
+  return {
+    number,
+    name,
+    protocol: protocolOf(words),
+    grpcWeb: isGrpcWeb(words),
+    targetPort: targetPort === 0 ? undefined : targetPort,
+  };
+}
+
+/** Another name for a service of the mesh: its members, at its ports. For any other name: that name, by DNS. */
+function resolved(draft: Draft, byHost: ReadonlyMap<string, Draft>, sources: ServiceSources): Draft {
+  const seen = new Set<string>();
+  let host = draft.alias as string;
+  let target = byHost.get(host);
+  while (target?.alias !== undefined && !seen.has(host)) {
+    seen.add(host);
+    host = target.alias;
+    target = byHost.get(host);
+  }
+  if (target !== undefined && target.alias === undefined && target.resolution !== 'NONE') {
+    const ports = draft.ports.flatMap((port): PortSpec[] => {
+      const there = target.ports.find(({ number }) => number === Number(port.targetPort ?? port.number));
+      if (there === undefined) return [];
+      const protocol = port.protocol === 'AUTO' ? there.protocol : port.protocol;
+      return [{ ...there, number: port.number, protocol }];
+    });
+    const { resolution, external, subjectAltNames, members } = target;
+    return { ...draft, ports, resolution, external, subjectAltNames, members };
+  }
+  const owner = { ...draft, trustDomain: sources.desired.trustDomain };
+  return { ...draft, resolution: 'DNS', external: true, members: [inlineMember({ address: host }, owner, 0)] };
+}
+
+function vipsOf(host: string, desired: DesiredConfig): string[] {
+  const vip = desired.vips.get(host);
+  return vip === undefined ? [] : [vip.v4, vip.v6].filter((address) => address !== '');
+}
+
+/** Families of a Service's own addresses: both, unless it asks for one. Source: Kubernetes, "IPv4/IPv6 dual-stack". */
+function families({ ipFamilies, ipFamilyPolicy }: ServiceSpec, vips: readonly string[]): readonly string[] {
+  const both = ipFamilyPolicy === 'PreferDualStack' || ipFamilyPolicy === 'RequireDualStack';
+  const asked = ipFamilies?.filter((family) => family !== '') ?? [];
+  if (both || (asked.length === 0 && ipFamilyPolicy !== 'SingleStack')) return vips;
+  const wanted = ipFamilyPolicy === 'SingleStack' ? [asked[0] ?? 'IPv4'] : asked;
+  return vips.filter((address) => wanted.includes(address.includes(':') ? 'IPv6' : 'IPv4'));
+}
+
+function selected(
+  selector: Readonly<Record<string, string>>,
+  namespace: string,
+  { members }: ServiceSources,
+): Member[] {
+  // Istio: a service's selector without labels selects nobody, unlike a policy's.
+  if (Object.keys(selector).length === 0) return [];
+  return (members.get(namespace) ?? []).filter((member) => selects(selector, member.labels));
+}
+
+function evenNotReady(member: Member): Member {
+  const instances = member.instances.map((one) =>
+    one.health === 'unhealthy' ? { ...one, health: 'healthy' as const } : one,
+  );
+  return { ...member, instances };
+}
+
+/** internalTrafficPolicy Local: what this very host serves. */
+function onHost(member: Member, { id, addresses }: HostView): Member {
+  const here = member.instances.filter(
+    (instance) => instance.host === id || instance.addresses.some((address) => addresses.includes(address)),
+  );
+  return { ...member, instances: here };
+}
+
+/** Names to resolve are for resolution DNS only: of other services they are no endpoints. */
+function usable(resolution: ServiceView['resolution']): (member: Member) => Member {
+  if (resolution !== 'STATIC') return (member) => member;
+  return (member) => {
+    const numeric = ({ addresses }: { addresses: readonly string[] }) => addresses.every((a) => ipVersion(a) !== 0);
+    if (member.instances.every(numeric)) return member;
+    return { ...member, instances: member.instances.filter(numeric) };
+  };
+}
