@@ -14,6 +14,13 @@ const CONNECT_TIMEOUT = '10s';
 /** A mesh connection lives an hour at most, jittered, so that renewed identities and new endpoints get their share (DESIGN 3.12). */
 const MESH_CONNECTION = { max_connection_duration: '3600s', max_connection_duration_jitter: { value: 10 } } as const;
 
+/**
+ * A kept connection to a local application is given up before the application does so (gunicorn after 2 s, Node and uvicorn after 5 s): a
+ * request that meets the application's close is lost (seen: 5 of 94,000, UC at the inbound leg). A new one costs next to nothing here.
+ */
+const LOCAL_IDLE = '1.500s';
+const IDLE = '3600s';
+
 /** What a cluster speaks: `same` is what its caller speaks. */
 type HttpVersion = 'http1' | 'http2' | 'same';
 
@@ -124,7 +131,7 @@ function httpOptions(plan: ClusterPlan): JsonObject | undefined {
   if (!speaksHttp(plan)) return undefined;
   const http = plan.policy.connectionPool?.http;
   const common = compact({
-    idle_timeout: duration(http?.idleTimeout) ?? '3600s',
+    idle_timeout: duration(http?.idleTimeout) ?? IDLE,
     max_requests_per_connection: http?.maxRequestsPerConnection,
     ...(plan.transport === 'plain' ? {} : MESH_CONNECTION),
   });
@@ -169,7 +176,9 @@ export function fixedClusters(ipv6: boolean): readonly XdsResource[] {
         ...originalDst,
         upstream_bind_config: bind,
         typed_extension_protocol_options:
-          version === undefined ? undefined : httpProtocolOptions(version, { idle_timeout: '3600s' }),
+          version === undefined
+            ? undefined
+            : httpProtocolOptions(version, { idle_timeout: version === 'http2' ? IDLE : LOCAL_IDLE }),
       }),
       [],
     );
