@@ -22,6 +22,7 @@ import { createSigner, putAnchor, type Signer } from './signing/signer.ts';
 import { ANCHOR_ROWS } from './signing/snapshot.ts';
 import { loadFacts, statePaths } from './state-dir.ts';
 import { createStoreRows } from './store/rows.ts';
+import { createSecretVault, loadVaultKey } from './store/secret-vault.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import { INTERNAL_PREFIX, type Store } from './store/store.ts';
 
@@ -89,13 +90,20 @@ export async function startController(config: ControllerConfig, deps: Controller
   };
 }
 
-/** What lies in STATE_DIR. The store is opened last: whatever else is wrong leaves it alone. */
+/** What lies in STATE_DIR. The store is opened last, but for what only it can tell: whatever else is wrong leaves it alone. */
 async function openState(config: ControllerConfig) {
   const paths = statePaths(config.stateDir);
   const facts = await loadFacts(paths, config);
   const authority = await loadAuthority(paths.ca, config.trustDomain, config.replica);
   const keys = await loadSigningKeys(paths.keys, config.replica);
-  return { paths, facts, authority, keys, store: openSqliteStore({ path: paths.store }) };
+  const store = openSqliteStore({ path: paths.store });
+  try {
+    const vaultKey = await loadVaultKey(paths.vaultKey, async () => (await store.count('Secret/')) > 0);
+    return { paths, facts, authority, keys, store, vault: createSecretVault(vaultKey) };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
 
 type State = Awaited<ReturnType<typeof openState>>;
@@ -127,7 +135,7 @@ type Rooms = ReturnType<typeof createRooms>;
 
 function createRestOf(
   config: ControllerConfig,
-  { store, authority, paths }: State,
+  { store, authority, paths, vault }: State,
   { signer, anchors, hosts, tokens, startedAt }: Rooms,
   { clock, log, tls }: ControllerDeps & { readonly tls: ServerTls },
 ): Rest {
@@ -155,7 +163,7 @@ function createRestOf(
       rootKeysHere: (await rootKeysOnController(paths.keys)).length > 0,
     });
   // The signer watches the store: it needs no word of a commit.
-  return createRest(options, { store, clock, log, hosts, tokens, status, onCommit: () => {} });
+  return createRest(options, { store, clock, log, hosts, tokens, vault, status, onCommit: () => {} });
 }
 
 function createPublishOf(

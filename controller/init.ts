@@ -12,6 +12,7 @@ import type { ControllerConfig } from './config.ts';
 import { putPrincipal } from './rest/principals.ts';
 import { initRepository, type Quorum } from './signing/init.ts';
 import { type Facts, type StatePaths, statePaths } from './state-dir.ts';
+import { writeVaultKey } from './store/secret-vault.ts';
 import { initSqliteStore, openSqliteStore } from './store/sqlite.ts';
 
 export interface InitInput {
@@ -61,6 +62,7 @@ export async function initMesh({ config, root, clock }: InitInput): Promise<Init
       now,
       ...(root === undefined ? {} : { root }),
     });
+    await writeVaultKey(staged.vaultKey);
     await initAuthority(staged.ca, trustDomain, replica, now);
     const token = await putPrincipal(store, { name: ADMIN, role: 'admin', namespaces: [] });
     const { rootPem } = await loadAuthority(staged.ca, trustDomain, replica);

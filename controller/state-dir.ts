@@ -8,6 +8,8 @@ export interface StatePaths {
   readonly store: string;
   /** TUF keys. */
   readonly keys: string;
+  /** What Secrets are encrypted under. */
+  readonly vaultKey: string;
   readonly ca: string;
   /** What init decided and nobody may change. */
   readonly facts: string;
@@ -23,6 +25,7 @@ export function statePaths(stateDir: string, mesh = join(stateDir, 'mesh')): Sta
     mesh,
     store: join(mesh, 'store.db'),
     keys: join(mesh, 'keys'),
+    vaultKey: join(mesh, 'keys', 'secrets.key'),
     ca: join(mesh, 'ca'),
     facts: join(mesh, 'facts.json'),
     adminToken: join(stateDir, 'admin-token'),

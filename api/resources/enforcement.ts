@@ -19,11 +19,17 @@ interface Node {
 /** Fields that the controller itself acts upon, beside those that agents enforce. */
 const BY_CONTROLLER: Readonly<Record<string, readonly string[]>> = {
   MeshConfig: ['spec.trustDomain', 'spec.hostOwnership[].hosts[]', 'spec.hostOwnership[].namespace'],
+  Secret: ['data.*', 'stringData.*', 'type', 'immutable'],
 };
 
 /** What this version enforces, agents and controller together. */
 export const THIS_VERSION: Enforced = {
-  fields: { ...ENFORCED, MeshConfig: [...(ENFORCED.MeshConfig ?? []), ...(BY_CONTROLLER.MeshConfig ?? [])] },
+  fields: {
+    ...ENFORCED,
+    ...Object.fromEntries(
+      Object.entries(BY_CONTROLLER).map(([kind, fields]) => [kind, [...(ENFORCED[kind] ?? []), ...fields]]),
+    ),
+  },
   values: ENFORCED_VALUES,
   refused: REFUSED,
 };

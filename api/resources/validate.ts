@@ -25,6 +25,8 @@ export interface ValidateOptions {
   readonly trustDomain?: string;
   /** CIDRs of virtual addresses besides 240.240.0.0/16, e.g. the mesh's ULA prefix: no endpoint may lie there. */
   readonly vipRanges?: readonly string[];
+  /** ms since the epoch: certificates that end soon are warned of. Without it none are. */
+  readonly now?: number;
   /** What is enforced; tests pass their own. Default: enforced-fields.ts. */
   readonly enforced?: Enforced;
 }

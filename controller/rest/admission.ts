@@ -9,7 +9,7 @@ import { type Call, type KindTarget, unknownFieldsOf } from './call.ts';
 import { refuse } from './errors.ts';
 import { objectOf } from './objects.ts';
 
-export type Validation = Pick<ValidateOptions, 'trustDomain' | 'vipRanges' | 'enforced'>;
+export type Validation = Pick<ValidateOptions, 'trustDomain' | 'vipRanges' | 'enforced' | 'now'>;
 
 /** An object that may be stored, as far as it alone tells. */
 export interface Valid {
@@ -51,8 +51,6 @@ export async function admit(store: Store, call: Call, verb: Verb, object: MeshOb
   const subject = { ...info, name };
   const why = refusalOf(call.principal, { verb, info, namespace, name });
   if (why !== undefined) refuse(forbidden(subject, why));
-  if (object.kind === 'Secret')
-    refuse(forbidden(subject, 'this version keeps no Secrets, as it could not encrypt them'));
   const meshConfig = await store.get(objectKey('MeshConfig', undefined, MESH_CONFIG_NAME));
   const foreign = ownershipRefusal(call.principal, object, meshConfig === undefined ? undefined : objectOf(meshConfig));
   if (foreign !== undefined) refuse(forbidden(subject, foreign));

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { MeshObject, ObjectMeta } from '../../api/resources/object.ts';
 import { apiVersionOf, type KindInfo, kindByName } from '../../api/resources/registry.ts';
 import type { Entry } from '../store/store.ts';
+import { shown } from './secrets.ts';
 
 /** The object of an entry as clients see it, in the storage version: resourceVersion is the entry's revision, never stored. */
 export function objectOf(entry: Entry): MeshObject {
@@ -9,9 +10,9 @@ export function objectOf(entry: Entry): MeshObject {
   return { ...object, metadata: { ...object.metadata, resourceVersion: String(entry.revision) } };
 }
 
-/** The same object under another served version: all versions of a kind share one schema. */
+/** The object as a client sees it, under a served version (all versions of a kind share one schema): a Secret without its values. */
 export function inVersion(object: MeshObject, info: KindInfo, version: string): MeshObject {
-  return { ...object, apiVersion: apiVersionOf(info, version) };
+  return { ...shown(object), apiVersion: apiVersionOf(info, version) };
 }
 
 /** The text under which an object is stored. */

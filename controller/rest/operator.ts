@@ -36,6 +36,7 @@ import type { Planned } from './journal.ts';
 import { created, objectOf, replaced } from './objects.ts';
 import { type ListMeta, showList, showObject } from './presentation.ts';
 import { authorizeRead, type ReadDeps, shownOf } from './reads.ts';
+import { asStored } from './secrets.ts';
 import type { WriteDeps } from './writes.ts';
 
 /** What hosts the mesh has; the composition root joins grants and reports. */
@@ -154,11 +155,11 @@ async function planOne(deps: OperatorDeps, call: Call, object: MeshObject): Prom
   if (resourceVersion !== undefined && resourceVersion !== String(before?.revision ?? ''))
     refuse(conflict({ ...(kindByName(object.kind) as KindInfo), name }));
   if (before === undefined) {
-    const after = created(object, { uid: randomUUID(), now: deps.clock.now() });
+    const after = created(asStored(deps.vault, object), { uid: randomUUID(), now: deps.clock.now() });
     return { key, verb, before, after, changed: true };
   }
   const current = objectOf(before);
-  const after = replaced(current, object);
+  const after = replaced(current, asStored(deps.vault, object, current));
   return { key, verb, before, after: after ?? current, changed: after !== undefined };
 }
 

@@ -15,8 +15,9 @@ import { type ValidateOptions, validateObject } from '../../api/resources/valida
 import type { Clock } from '../../runtime/clock.ts';
 import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
+import type { SecretVault } from '../store/secret-vault.ts';
 import type { Store } from '../store/store.ts';
-import { createAudit } from './audit.ts';
+import { type AuditEvent, createAudit } from './audit.ts';
 import type { Answer, Call } from './call.ts';
 import { refuse, statusOf } from './errors.ts';
 import { createFailureLimit } from './failure-limit.ts';
@@ -55,6 +56,7 @@ export interface RestDeps {
   readonly log: Logger;
   readonly hosts: HostDirectory;
   readonly tokens: TokenIssuer;
+  readonly vault: SecretVault;
   status(): Promise<MeshStatus>;
   /** Hears the revision of every commit, before the client is answered. */
   onCommit(revision: number): void;
@@ -66,6 +68,8 @@ export interface Rest extends Part {
   port(): number;
   /** A new certificate for new connections. */
   setTls(tls: { readonly cert: string; readonly key: string }): void;
+  /** A line in the audit log for what agents were given. Throws AUDIT_UNAVAILABLE while it cannot be written. */
+  record(event: AuditEvent): void;
 }
 
 /** Measured: hosts make 5,000 clusters in 5 s, 10,000 in 10 s. */
@@ -82,10 +86,17 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
   const audit = createAudit({ path: options.auditPath, replica: options.replica }, { store, clock, log });
   const neighbours = createNeighbours(store);
   const { trustDomain, vipRanges, enforced } = options;
-  const validation = { trustDomain, vipRanges, enforced };
+  const validation = {
+    trustDomain,
+    vipRanges,
+    enforced,
+    get now() {
+      return clock.now();
+    },
+  };
   const quota = { ...DEFAULT_QUOTA, ...options.quota };
   const journal = createJournal({ store, audit, quota, neighbours, onCommit: deps.onCommit });
-  const { hosts, tokens } = deps;
+  const { hosts, tokens, vault } = deps;
   const router: RouterDeps = {
     store,
     clock,
@@ -95,6 +106,7 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
     validation,
     hosts,
     tokens,
+    vault,
     status: () => deps.status(),
   };
   const stopping = new AbortController();
@@ -112,6 +124,10 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
       stopping.abort();
       await server.close();
       audit.close();
+    },
+    record(event) {
+      audit.assertReady();
+      audit.append(event);
     },
     port: () => (server.server.address() as AddressInfo | null)?.port ?? 0,
     // Node forgets what is not named again, the CA of clients among it.

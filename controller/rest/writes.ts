@@ -4,6 +4,7 @@ import { alreadyExists, badRequest, conflict, forbidden, notFound, success } fro
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import { apiVersionOf, DEFAULT_NAMESPACE, KINDS, type KindInfo, ROOT_NAMESPACE } from '../../api/resources/registry.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import type { SecretVault } from '../store/secret-vault.ts';
 import type { Entry, Store } from '../store/store.ts';
 import { admit, authorizeWrite, type Valid, type Validation, validateBody } from './admission.ts';
 import { mediaType, objectBody, patchBody } from './bodies.ts';
@@ -14,6 +15,7 @@ import type { Journal, Outcome, Planned } from './journal.ts';
 import type { Neighbours } from './neighbours.ts';
 import { created, inVersion, objectOf, replaced } from './objects.ts';
 import { applyPatch, requirePatchType } from './patch.ts';
+import { asStored, withKeptValues } from './secrets.ts';
 import { selectorOf } from './selectors.ts';
 import { prefixOf, targetKey } from './target.ts';
 
@@ -23,6 +25,7 @@ export interface WriteDeps {
   readonly journal: Journal;
   readonly neighbours: Neighbours;
   readonly validation: Validation;
+  readonly vault: SecretVault;
 }
 
 export async function createObject(deps: WriteDeps, call: Call, target: KindTarget): Promise<Answer> {
@@ -40,7 +43,7 @@ export async function createObject(deps: WriteDeps, call: Call, target: KindTarg
     plan: async () => {
       await admit(store, call, 'create', object);
       if ((await store.get(key)) !== undefined) refuse(alreadyExists({ ...target.info, name: object.metadata.name }));
-      const after = created(object, { uid: randomUUID(), now: deps.clock.now() });
+      const after = created(asStored(deps.vault, object), { uid: randomUUID(), now: deps.clock.now() });
       return [{ key, verb: 'create', before: undefined, after, changed: true }];
     },
   });
@@ -83,10 +86,11 @@ async function replaceObject(
       const before = await deps.store.get(key);
       if (before === undefined) return refuse(notFound({ ...target.info, name: target.name }));
       const current = objectOf(before);
-      valid = validateBody(deps.validation, call, target, next(inVersion(current, target.info, target.version)));
+      const body = withKeptValues(deps.vault, next(inVersion(current, target.info, target.version)), current);
+      valid = validateBody(deps.validation, call, target, body);
       checkIdentity(target, current, valid.object);
       await admit(deps.store, call, verb, valid.object);
-      const after = replaced(current, valid.object);
+      const after = replaced(current, asStored(deps.vault, valid.object, current));
       return [{ key, verb, before, after: after ?? current, changed: after !== undefined }];
     },
   });

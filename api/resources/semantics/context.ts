@@ -4,4 +4,6 @@ export interface SemanticContext {
   readonly trustDomain?: string;
   /** CIDRs of virtual addresses besides 240.240.0.0/16. */
   readonly vipRanges?: readonly string[];
+  /** ms since the epoch, for warnings of certificates that end soon; without it there are none. */
+  readonly now?: number;
 }

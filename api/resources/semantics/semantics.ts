@@ -1,10 +1,11 @@
 import type { MeshObject } from '../object.ts';
 import type { Report } from '../report.ts';
 import type { SemanticContext } from './context.ts';
-import { checkNamespace, checkSecret, checkService } from './core.ts';
+import { checkNamespace, checkService } from './core.ts';
 import { checkDestinationRule } from './destination-rule.ts';
 import { checkGateway } from './gateway.ts';
 import { checkMeshConfig } from './mesh-config.ts';
+import { checkSecret } from './secret.ts';
 import { checkAuthorizationPolicy, checkPeerAuthentication, checkRequestAuthentication } from './security.ts';
 import { checkServiceEntry } from './service-entry.ts';
 import { checkSidecar } from './sidecar.ts';

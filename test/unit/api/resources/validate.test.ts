@@ -247,8 +247,8 @@ t.test('a field that cannot be enforced is refused with its own reason, and all 
 });
 
 t.test('this version: an unenforced kind or field says so', async (t) => {
-  const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'a' }, type: 'kubernetes.io/tls', data: {} };
-  t.match(validateObject(secret).violations, [{ message: /not supported yet/ }]);
+  const jwt = { apiVersion: 'security.istio.io/v1', kind: 'RequestAuthentication', metadata: { name: 'a' }, spec: {} };
+  t.match(validateObject(jwt).violations, [{ message: /not supported yet/ }]);
   const delegate = virtualService({ hosts: ['a'], http: [{ delegate: { name: 'b' } }] });
   t.match(validateObject(delegate).violations, [{ path: /spec\.http\[0\]\.delegate/, message: /not supported yet/ }]);
 });

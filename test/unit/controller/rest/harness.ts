@@ -9,6 +9,7 @@ import type { MeshObject } from '../../../../api/resources/object.ts';
 import type { Verb } from '../../../../api/resources/registry.ts';
 import { putPrincipal } from '../../../../controller/rest/principals.ts';
 import { createRest, type Rest, type RestOptions } from '../../../../controller/rest/server.ts';
+import { createSecretVault } from '../../../../controller/store/secret-vault.ts';
 import { initSqliteStore, openSqliteStore, type SqliteStore } from '../../../../controller/store/sqlite.ts';
 import { silentLogger } from '../../../../runtime/log.ts';
 import { createFakeClock, type FakeClock } from '../../../fakes/fake-clock.ts';
@@ -103,6 +104,7 @@ export async function startRest(t: Tap, options: Partial<RestOptions> = {}): Pro
       log: silentLogger,
       hosts: fakeHosts(revoked),
       tokens: { create: async (spec) => fakeToken(spec) },
+      vault: createSecretVault(Buffer.alloc(32, 7)),
       status: async () =>
         ({ apiVersion: 'hostmesh.io/v1', kind: 'MeshStatus', revision: await store.revision() }) as never,
       onCommit: (revision) => commits.push(revision),
