@@ -1,14 +1,13 @@
 import { resolveHost } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import type { Destination } from '../mesh-view/specs/common.ts';
-import type { CorsSpec, HeaderRules, HttpRetrySpec, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
+import type { HeaderRules, HttpRetrySpec, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
-import { MESH_HEADER } from './filters.ts';
 import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
 import { hashPolicies } from './load-balancing.ts';
 import { CLUSTER, clusterName, sniName } from './names.ts';
-import { stringMatch } from './route-match.ts';
-import { canonical } from './telemetry-labels.ts';
+import { perFilter } from './route-filters.ts';
+import { headers, hostOf, merge, meshHeaders, some } from './route-headers.ts';
 import { portPolicy } from './traffic-policy.ts';
 
 /** Where a rule is being translated: for whom, at which port, through what, as written in which namespace. */
@@ -63,15 +62,21 @@ export function routeAction(context: RouteContext, rule: HttpRoute): JsonObject 
   }
   const targets = (rule.route ?? []).map((entry) => ({ ...entry, ...resolveDestination(context, entry.destination) }));
   const single = targets.length === 1 ? targets[0] : undefined;
+  const timeout = duration(rule.timeout) ?? '0s';
+  const hash = unique(targets.flatMap((target) => target.hash));
   return merge(
     {
       route: compact({
         ...split(context, targets),
         ...rewrite(rule),
+        ...hostOf(single?.headers),
         ...hostOf(rule.headers),
-        timeout: duration(rule.timeout) ?? '0s',
-        retry_policy: retryPolicy(rule.retries ?? context.defaultRetries),
-        hash_policy: some(unique(targets.flatMap((target) => target.hash))),
+        ...(rule.rewrite?.authority ? { host_rewrite_literal: rule.rewrite.authority } : {}),
+        timeout,
+        // A gRPC client's own deadline counts, as far as the rule's timeout lets it (0: as it is).
+        max_stream_duration: { grpc_timeout_header_max: timeout },
+        retry_policy: retryPolicy(rule.retries ?? context.defaultRetries, single !== undefined && hash.length > 0),
+        hash_policy: some(hash),
         request_mirror_policies: some(mirrors(context, rule)),
       }),
       ...perFilter(rule),
@@ -95,7 +100,7 @@ interface Weighted extends Target {
 function split(context: RouteContext, targets: readonly Weighted[]): JsonObject {
   const [first, ...others] = targets;
   if (first === undefined) return { cluster: CLUSTER.blackHole };
-  if (others.length === 0) return { cluster: first.cluster, ...hostOf(first.headers) };
+  if (others.length === 0) return { cluster: first.cluster };
   const total = targets.reduce((sum, target) => sum + (target.weight ?? 0), 0);
   if (total === 0) return { cluster: CLUSTER.blackHole };
   const clusters = targets
@@ -110,95 +115,38 @@ function split(context: RouteContext, targets: readonly Weighted[]): JsonObject 
   return { weighted_clusters: { clusters } };
 }
 
-/** What the other proxy is told, where the destination may be one of the mesh's. */
-function meshHeaders(workload: WorkloadView, target: Target): JsonObject {
-  if (!target.meshed) return {};
-  const { app, version } = canonical(workload.labels, workload.name);
-  const set = (key: string, value: string) => ({
-    header: { key, value },
-    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
-  });
-  return {
-    request_headers_to_add: [
-      set(MESH_HEADER.protocol, '%PROTOCOL%'),
-      set(MESH_HEADER.workload, workload.name),
-      set(MESH_HEADER.app, app.replaceAll('%', '%%')),
-      set(MESH_HEADER.version, version.replaceAll('%', '%%')),
-    ],
-  };
-}
-
-/** Header operations of a rule or destination; `Host` is not among them, see hostOf. */
-function headers(rules: HeaderRules | undefined): JsonObject {
-  const add = (operations: HeaderRules['request']) => [
-    ...Object.entries(operations?.set ?? {})
-      .filter(([key]) => !isHost(key))
-      .map(([key, value]) => ({ header: { key, value }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' })),
-    ...Object.entries(operations?.add ?? {}).map(([key, value]) => ({
-      header: { key, value },
-      append_action: 'APPEND_IF_EXISTS_OR_ADD',
-    })),
-  ];
-  return compact({
-    request_headers_to_add: some(add(rules?.request)),
-    request_headers_to_remove: some(rules?.request?.remove ?? []),
-    response_headers_to_add: some(add(rules?.response)),
-    response_headers_to_remove: some(rules?.response?.remove ?? []),
-  });
-}
-
-const isHost = (header: string) => /^(host|:authority)$/i.test(header);
-
-/** Setting `Host` is rewriting the authority: Envoy refuses to do it as a header. */
-function hostOf(rules: HeaderRules | undefined): JsonObject {
-  const host = Object.entries(rules?.request?.set ?? {}).find(([key]) => isHost(key));
-  return host === undefined ? {} : { host_rewrite_literal: host[1] };
-}
-
-/** Concatenates the lists of several objects; other keys must not repeat. */
-function merge(...parts: readonly JsonObject[]): JsonObject {
-  const merged: Record<string, JsonObject[string]> = {};
-  for (const [key, value] of parts.flatMap((part) => Object.entries(part))) {
-    const known = merged[key];
-    merged[key] = Array.isArray(known) && Array.isArray(value) ? [...known, ...value] : value;
-  }
-  return merged;
-}
-
-function some<T>(list: readonly T[]): readonly T[] | undefined {
-  return list.length === 0 ? undefined : list;
-}
-
 function unique(list: readonly JsonObject[]): readonly JsonObject[] {
   return [...new Map(list.map((item) => [JSON.stringify(item), item])).values()];
 }
 
 function rewrite({ rewrite: spec }: HttpRoute): JsonObject {
-  if (spec === undefined) return {};
-  const regex = spec.uriRegexRewrite;
-  return compact({
-    prefix_rewrite: spec.uri,
-    regex_rewrite:
-      regex === undefined ? undefined : { pattern: { regex: regex.match ?? '' }, substitution: regex.rewrite ?? '' },
-    host_rewrite_literal: spec.authority,
-  });
+  const regex = spec?.uriRegexRewrite;
+  if (regex !== undefined)
+    return { regex_rewrite: { pattern: { regex: regex.match ?? '' }, substitution: regex.rewrite ?? '' } };
+  return spec?.uri ? { prefix_rewrite: spec.uri } : {};
 }
 
-function retryPolicy(spec: HttpRetrySpec | undefined): JsonObject | undefined {
-  if (spec?.attempts === 0) return undefined;
+/**
+ * Istio's HTTPRetry; without one, its default: twice, where that is safe. Attempts of 0, or none written, are no retries. A request whose
+ * server is chosen by consistent hash stays with it (`hashed`), unless the rule says to avoid servers that failed.
+ */
+function retryPolicy(spec: HttpRetrySpec | undefined, hashed: boolean): JsonObject | undefined {
+  const attempts = spec === undefined ? 2 : (spec.attempts ?? 0);
+  if (attempts === 0) return undefined;
   const written = spec?.retryOn === undefined || spec.retryOn === '' ? DEFAULT_RETRY_ON : spec.retryOn;
   const conditions = written.split(',').map((condition) => condition.trim());
   const codes = conditions.filter((condition) => /^\d+$/.test(condition)).map(Number);
   const names = conditions.filter((condition) => condition !== '' && !/^\d+$/.test(condition));
   if (codes.length > 0 && !names.includes('retriable-status-codes')) names.push('retriable-status-codes');
+  const elsewhere = spec?.retryIgnorePreviousHosts ?? !hashed;
   return compact({
     retry_on: names.join(','),
-    num_retries: spec?.attempts ?? 2,
+    num_retries: attempts,
     retriable_status_codes: some(codes),
     per_try_timeout: duration(spec?.perTryTimeout),
     retry_back_off: spec?.backoff === undefined ? undefined : { base_interval: duration(spec.backoff) },
-    retry_host_predicate: spec?.retryIgnorePreviousHosts === false ? undefined : [PREVIOUS_HOSTS],
-    host_selection_retry_max_attempts: spec?.retryIgnorePreviousHosts === false ? undefined : 5,
+    retry_host_predicate: elsewhere ? [PREVIOUS_HOSTS] : undefined,
+    host_selection_retry_max_attempts: elsewhere ? 5 : undefined,
     retry_priority: spec?.retryRemoteLocalities === true ? PREVIOUS_PRIORITIES : undefined,
   });
 }
@@ -214,13 +162,17 @@ const PREVIOUS_PRIORITIES: JsonObject = {
   }),
 };
 
+/** Copies of the request, with `-shadow` after their host, as Envoy has it: all of them unless a percentage says otherwise, 0 none. */
 function mirrors(context: RouteContext, rule: HttpRoute): JsonObject[] {
-  const percent = rule.mirrorPercentage?.value ?? rule.mirrorPercent ?? rule.mirror_percent ?? 100;
+  const single =
+    rule.mirrorPercentage === undefined
+      ? (rule.mirrorPercent ?? rule.mirror_percent ?? 100)
+      : (rule.mirrorPercentage.value ?? 0);
   const list = [
-    ...(rule.mirror === undefined ? [] : [{ destination: rule.mirror, percent }]),
-    ...(rule.mirrors ?? []).map((mirror) => ({
-      destination: mirror.destination,
-      percent: mirror.percentage?.value ?? 100,
+    ...(rule.mirror === undefined ? [] : [{ destination: rule.mirror, percent: single }]),
+    ...(rule.mirrors ?? []).map(({ destination, percentage }) => ({
+      destination,
+      percent: percentage === undefined ? 100 : (percentage.value ?? 0),
     })),
   ];
   return list
@@ -240,12 +192,21 @@ const REDIRECT_CODES: Readonly<Record<number, string>> = {
   308: 'PERMANENT_REDIRECT',
 };
 
+/** Stands in a redirect's uri for what the rule matched by prefix: the rest of the path stays. */
+const MATCHED_PREFIX = '%PREFIX()%';
+
 function redirect(context: RouteContext, spec: NonNullable<HttpRoute['redirect']>): JsonObject {
+  const { uri = '' } = spec;
+  const port = spec.port ?? (spec.derivePort === 'FROM_REQUEST_PORT' ? context.port : undefined);
+  const usual = (spec.scheme || (context.tls === true ? 'https' : 'http')) === 'https' ? 443 : 80;
+  const path = uri.startsWith(MATCHED_PREFIX)
+    ? { prefix_rewrite: uri.slice(MATCHED_PREFIX.length) }
+    : { path_redirect: uri === '' ? undefined : uri };
   return compact({
-    host_redirect: spec.authority,
-    path_redirect: spec.uri,
-    scheme_redirect: spec.scheme,
-    port_redirect: spec.port ?? (spec.derivePort === 'FROM_REQUEST_PORT' ? context.port : undefined),
+    host_redirect: spec.authority || undefined,
+    ...path,
+    scheme_redirect: spec.scheme || undefined,
+    port_redirect: port === usual ? undefined : port,
     response_code: REDIRECT_CODES[spec.redirectCode ?? 301] ?? 'MOVED_PERMANENTLY',
   });
 }
@@ -254,66 +215,4 @@ function directResponse({ status, body }: NonNullable<HttpRoute['directResponse'
   if (body?.string !== undefined) return { status, body: { inline_string: body.string } };
   if (body?.bytes !== undefined) return { status, body: { inline_bytes: body.bytes } };
   return { status };
-}
-
-function perFilter(rule: HttpRoute): JsonObject {
-  const config = compact({
-    'envoy.filters.http.fault': fault(rule.fault),
-    'envoy.filters.http.cors': rule.corsPolicy === undefined ? undefined : cors(rule.corsPolicy),
-  });
-  return Object.keys(config).length === 0 ? {} : { typed_per_filter_config: config };
-}
-
-const GRPC_CODES = [
-  ...['OK', 'CANCELLED', 'UNKNOWN', 'INVALID_ARGUMENT', 'DEADLINE_EXCEEDED', 'NOT_FOUND', 'ALREADY_EXISTS'],
-  ...['PERMISSION_DENIED', 'RESOURCE_EXHAUSTED', 'FAILED_PRECONDITION', 'ABORTED', 'OUT_OF_RANGE', 'UNIMPLEMENTED'],
-  ...['INTERNAL', 'UNAVAILABLE', 'DATA_LOSS', 'UNAUTHENTICATED'],
-];
-
-function fault(spec: HttpRoute['fault']): JsonObject | undefined {
-  if (spec === undefined) return undefined;
-  const { delay, abort } = spec;
-  const grpc = GRPC_CODES.indexOf(abort?.grpcStatus ?? '');
-  return any(
-    'envoy.extensions.filters.http.fault.v3.HTTPFault',
-    compact({
-      delay:
-        delay?.fixedDelay === undefined
-          ? undefined
-          : {
-              fixed_delay: duration(delay.fixedDelay),
-              percentage: fractionalPercent(delay.percentage?.value ?? delay.percent ?? 100),
-            },
-      abort:
-        abort === undefined
-          ? undefined
-          : {
-              ...(grpc >= 0 ? { grpc_status: grpc } : { http_status: abort.httpStatus }),
-              percentage: fractionalPercent(abort.percentage?.value ?? 100),
-            },
-    }),
-  );
-}
-
-function cors(spec: CorsSpec): JsonObject {
-  const origins = [
-    ...(spec.allowOrigins ?? []).map((origin) => stringMatch(origin) ?? { prefix: '' }),
-    ...(spec.allowOrigin ?? []).map((origin) => (origin === '*' ? { safe_regex: { regex: '.*' } } : { exact: origin })),
-  ];
-  const list = (values: readonly string[] | undefined) =>
-    values === undefined || values.length === 0 ? undefined : values.join(',');
-  const age = duration(spec.maxAge);
-  return any(
-    'envoy.extensions.filters.http.cors.v3.CorsPolicy',
-    compact({
-      allow_origin_string_match: some(origins),
-      allow_methods: list(spec.allowMethods),
-      allow_headers: list(spec.allowHeaders),
-      expose_headers: list(spec.exposeHeaders),
-      max_age: age === undefined ? undefined : String(Math.floor(Number(age.slice(0, -1)))),
-      allow_credentials: spec.allowCredentials,
-      forward_not_matching_preflights: spec.unmatchedPreflights === 'IGNORE' ? false : undefined,
-      filter_enabled: { default_value: { numerator: 100, denominator: 'HUNDRED' } },
-    }),
-  );
 }

@@ -27,10 +27,10 @@ export function routeMatch(match: HttpMatch | undefined): JsonObject {
 function path(uri: StringMatch | undefined): JsonObject {
   if (uri?.exact !== undefined) return { path: uri.exact };
   if (uri?.regex !== undefined) return { safe_regex: { regex: uri.regex } };
-  return { prefix: uri?.prefix ?? '/' };
+  return { prefix: uri?.prefix === undefined || uri.prefix === '' ? '/' : uri.prefix };
 }
 
-/** StringMatch as Envoy's StringMatcher; undefined when it is empty, which means: present, whatever its value. */
+/** StringMatch as Envoy's StringMatcher; undefined when it is empty or `.*`, which means: present, whatever its value. */
 export function stringMatch(match: StringMatch): JsonObject | undefined {
   if (match.exact !== undefined) return { exact: match.exact };
   if (match.prefix !== undefined && match.prefix !== '') return { prefix: match.prefix };

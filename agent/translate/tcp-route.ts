@@ -1,4 +1,6 @@
+import { hostMatches } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
+import type { Destination } from '../mesh-view/specs/common.ts';
 import type { L4Match, L4Route } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServicePort, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
@@ -24,56 +26,74 @@ interface Context {
 }
 
 /**
- * Chains of one service port: its addresses (any, where it lives wherever clients go), by SNI where a VirtualService's tls rules or a
- * name without an address ask for it; the first tcp rule that admits the workload decides the rest. No rule: the service itself.
+ * Chains of one service port: its addresses (any, where it lives wherever clients go), by SNI where VirtualServices' tls rules or a name
+ * without an address ask for it; then, unless the port is declared TLS, the tcp rules: those for some subnets, and the first of them for
+ * any. No rule: the service itself. Rules of all VirtualServices of the host count, the oldest's first.
  */
 export function tcpRoutes(context: Context, service: ServiceView, port: ServicePort): readonly TcpRoute[] {
   const anywhere = service.resolution === 'NONE' && service.addresses.length === 0;
   if (service.addresses.length === 0 && !anywhere) return [];
   if (service.host.startsWith('*') && port.protocol !== 'TLS') return [];
-  const [vs] = context.client.virtualServicesFor(service.host);
+  const list = virtualServicesOf(context.client, service);
   const base: JsonObject = {
     destination_port: port.number,
     ...(anywhere ? {} : { prefix_ranges: service.addresses.map(cidr) }),
   };
-  const builder: Builder = { ...context, service, port, vs, base };
+  const builder: Builder = { ...context, service, port, list, base };
   return [
     ...(port.protocol === 'TCP' ? [] : sniRoutes(builder)),
     ...plainRoutes(builder, anywhere && port.protocol === 'TLS' ? { server_names: [service.host] } : {}),
   ];
 }
 
+/** Those of the service's host, and for a wildcard those of hosts that it covers and no other service defines: their SNI tells them apart. */
+function virtualServicesOf(client: ClientView, service: ServiceView): readonly VirtualServiceView[] {
+  const own = client.virtualServicesFor(service.host);
+  if (!service.host.startsWith('*')) return own;
+  const within = (host: string) => hostMatches(service.host, host) && client.service(host) === service;
+  return [...own, ...client.virtualServices.filter((vs) => !own.includes(vs) && vs.hosts.some(within))];
+}
+
 interface Builder extends Context {
   readonly service: ServiceView;
   readonly port: ServicePort;
-  readonly vs: VirtualServiceView | undefined;
+  readonly list: readonly VirtualServiceView[];
   readonly base: JsonObject;
 }
 
+/** The rules of one field with the VirtualService of each and a name that is its own in the host's list. */
+function rulesOf({ list }: Builder, field: 'tls' | 'tcp'): { vs: VirtualServiceView; rule: L4Route; name: string }[] {
+  return list
+    .flatMap((vs) => (vs.spec[field] ?? []).map((rule) => ({ vs, rule })))
+    .map((entry, index) => ({ ...entry, name: `${field}${index}` }));
+}
+
 function sniRoutes(builder: Builder): TcpRoute[] {
-  const { vs } = builder;
-  return (vs?.spec.tls ?? []).flatMap((rule, index) =>
-    (rule.match ?? [])
-      .filter((match) => admits(builder, match))
-      .map((match, position) =>
-        routeOf(builder, rule, `tls${index}.${position}`, {
-          ...builder.base,
-          ...subnets(match),
-          server_names: match.sniHosts ?? [],
-        }),
-      ),
+  return rulesOf(builder, 'tls').flatMap(({ vs, rule, name }) =>
+    (rule.match ?? []).flatMap((match, position) =>
+      admits(builder, vs, match)
+        ? [
+            routeOf(builder, vs, rule, `${name}.${position}`, {
+              ...builder.base,
+              ...subnets(match),
+              server_names: (match.sniHosts ?? []).map((host) => host.toLowerCase()),
+            }),
+          ]
+        : [],
+    ),
   );
 }
 
 function plainRoutes(builder: Builder, extra: JsonObject): TcpRoute[] {
   const routes: TcpRoute[] = [];
-  for (const [index, rule] of (builder.vs?.spec.tcp ?? []).entries()) {
+  // Istio: tcp rules are for ports that are neither HTTP nor TLS.
+  for (const { vs, rule, name } of builder.port.protocol === 'TLS' ? [] : rulesOf(builder, 'tcp')) {
     const matches = rule.match === undefined || rule.match.length === 0 ? [{}] : rule.match;
     for (const [position, match] of matches.entries()) {
-      if (!admits(builder, match)) continue;
+      if (!admits(builder, vs, match)) continue;
       const whole = (match.destinationSubnets ?? []).length === 0;
-      const name = whole ? '' : `tcp${index}.${position}`;
-      routes.push(routeOf(builder, rule, name, { ...builder.base, ...subnets(match), ...extra }));
+      const at = whole ? '' : `${name}.${position}`;
+      routes.push(routeOf(builder, vs, rule, at, { ...builder.base, ...subnets(match), ...extra }));
       if (whole) return routes;
     }
   }
@@ -84,7 +104,7 @@ function plainRoutes(builder: Builder, extra: JsonObject): TcpRoute[] {
       name: nameOf(builder, ''),
       match: { ...base, ...extra },
       target: { cluster: clusterName(client, service, port.number) },
-      hash: resolve(builder, { host: service.host, port: { number: port.number } })
+      hash: resolve(builder, service.namespace, { host: service.host, port: { number: port.number } })
         .hash.filter(sourceIpOnly)
         .map(tcpHash),
       origins: service.origins,
@@ -92,14 +112,8 @@ function plainRoutes(builder: Builder, extra: JsonObject): TcpRoute[] {
   ];
 }
 
-function admits(builder: Builder, match: L4Match): boolean {
-  const { workload, port, vs, service } = builder;
-  return admitsCall(match, {
-    workload,
-    port: port.number,
-    gateway: MESH_GATEWAY,
-    namespace: vs?.namespace ?? service.namespace,
-  });
+function admits({ workload, port }: Builder, vs: VirtualServiceView, match: L4Match): boolean {
+  return admitsCall(match, { workload, port: port.number, gateway: MESH_GATEWAY, namespace: vs.namespace });
 }
 
 function subnets(match: L4Match): JsonObject {
@@ -111,18 +125,14 @@ function nameOf({ workload, port, service, client }: Builder, match: string): st
   return tcpRouteName(workload, port.number, `${service.host}${client.variant(service)}`, match);
 }
 
-function resolve(builder: Builder, destination: Parameters<typeof resolveDestination>[1]) {
-  const { client, workload, port, vs, service } = builder;
-  return resolveDestination(
-    { client, workload, port: port.number, namespace: vs?.namespace ?? service.namespace, gateway: MESH_GATEWAY },
-    destination,
-  );
+function resolve({ client, workload, port }: Builder, namespace: string, destination: Destination) {
+  return resolveDestination({ client, workload, port: port.number, namespace, gateway: MESH_GATEWAY }, destination);
 }
 
-function routeOf(builder: Builder, rule: L4Route, name: string, match: JsonObject): TcpRoute {
+function routeOf(builder: Builder, vs: VirtualServiceView, rule: L4Route, name: string, match: JsonObject): TcpRoute {
   const targets = (rule.route ?? []).map((entry) => ({
     weight: entry.weight ?? 0,
-    ...resolve(builder, entry.destination),
+    ...resolve(builder, vs.namespace, entry.destination),
   }));
   const [first, ...others] = targets;
   const weighted = targets.filter((target) => target.weight > 0);
@@ -141,7 +151,7 @@ function routeOf(builder: Builder, rule: L4Route, name: string, match: JsonObjec
       .filter(sourceIpOnly)
       .slice(0, 1)
       .map(tcpHash),
-    origins: [...builder.service.origins, ...(builder.vs?.origins ?? [])],
+    origins: [...builder.service.origins, ...vs.origins],
   };
 }
 

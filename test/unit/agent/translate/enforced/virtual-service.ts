@@ -45,7 +45,7 @@ export const VIRTUAL_SERVICE_ROWS: readonly Row[] = [
       }),
       one({ headers: ops() }),
       http({ redirect: { uri: '/r', authority: 'a', scheme: 'https', port: 444, redirectCode: 302 } }),
-      http({ redirect: { uri: '/r', derivePort: 'FROM_REQUEST_PORT' } }),
+      http({ redirect: { scheme: 'https', derivePort: 'FROM_REQUEST_PORT' } }),
       http({ directResponse: { status: 200, body: { string: 's' } } }),
       http({ directResponse: { status: 200, body: { bytes: 'cw==' } } }),
       one({ rewrite: { uri: '/w', authority: 'w' } }),
@@ -88,7 +88,7 @@ export const VIRTUAL_SERVICE_ROWS: readonly Row[] = [
         http: undefined,
         tcp: [
           {
-            match: [{ port: 5432, gateways: ['mesh'] }],
+            match: [{ gateways: ['mesh'] }],
             route: [
               { destination: { host: 'db', port: { number: 8443 }, subset: 's' }, weight: 1 },
               { destination: { host: 'reviews' }, weight: 2 },
