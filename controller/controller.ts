@@ -13,6 +13,7 @@ import { createHostDirectory, createTokenIssuer } from './hosts.ts';
 import { meshStatus } from './mesh-status.ts';
 import { registerConfigRoutes } from './publish/config-routes.ts';
 import { registerIdentityRoutes } from './publish/identity-routes.ts';
+import { registerSecretRoutes } from './publish/secret-routes.ts';
 import { createPublishServer, type PublishServer } from './publish/server.ts';
 import { createReports, parseHostStatus } from './reports.ts';
 import { createRest, type Rest } from './rest/server.ts';
@@ -52,7 +53,7 @@ export async function startController(config: ControllerConfig, deps: Controller
   const rooms = createRooms(config, state, deps);
   const { signer, anchors } = rooms;
   const rest = createRestOf(config, state, rooms, { ...deps, tls: tls() });
-  const publish = createPublishOf(config, state, rooms, { ...deps, tls: tls() });
+  const publish = createPublishOf(config, state, rooms, rest, { ...deps, tls: tls() });
   signer.onPublished(() => void anchors.read().catch(() => {}));
   const own: ReplicaAnchor = {
     replica: config.replica,
@@ -168,8 +169,9 @@ function createRestOf(
 
 function createPublishOf(
   config: ControllerConfig,
-  { store, authority }: State,
+  { store, authority, vault }: State,
   { signer, anchors, rows, reports }: Rooms,
+  rest: Pick<Rest, 'record'>,
   { clock, log, tls }: ControllerDeps & { readonly tls: ServerTls },
 ): PublishServer {
   return createPublishServer({
@@ -178,17 +180,21 @@ function createPublishOf(
     log: log.child('publish'),
     register(server) {
       registerConfigRoutes(server, { signer, clock });
-      registerIdentityRoutes(server, {
+      const known = {
         rows,
         authority,
         trustedIntermediates: () => anchors.known().map((anchor) => anchor.intermediatePem),
+        clock,
+        log: log.child('publish'),
+      };
+      registerSecretRoutes(server, { ...known, store, vault, record: (event) => rest.record(event) });
+      registerIdentityRoutes(server, {
+        ...known,
         getObject: async (key) => {
           const entry = await store.get(key);
           return entry === undefined ? undefined : (JSON.parse(entry.value) as MeshObject);
         },
         onStatus: (status) => reports.put(parseHostStatus(status)),
-        clock,
-        log: log.child('publish'),
       });
     },
   });

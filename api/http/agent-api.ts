@@ -1,6 +1,10 @@
+import type { SecretParts } from '../resources/secret-data.ts';
+
+import type { HostAnswer, HostQuery } from './host-query.ts';
+
 /**
  * The controller's API for agents, port 15201 (DESIGN 7): TLS by the replica's intermediate; JSON bodies. Unauthenticated: config (it is
- * signed and every host reads it anyway) and enrolment. By host SVID (mTLS): SVID issue, status.
+ * signed and every host reads it anyway) and enrolment. By host SVID (mTLS): SVID issue, status, questions.
  */
 export const AGENT_API = {
   /** GET ?root=N&generation=G&wait=SECONDS -> SignedUpdate (api/signed-config) or 204 when nothing newer came within `wait` (at most 55 s). */
@@ -11,9 +15,24 @@ export const AGENT_API = {
   enrol: '/mesh/v1/enrol',
   /** POST SvidRequest -> SvidResponse. mTLS by host SVID (one expired up to 90 d is taken when its key is proved). */
   svid: '/mesh/v1/svid',
+  /** POST SecretsRequest -> SecretsResponse, at once or when something differs from what the host has. mTLS by host SVID. At most 64 KiB. */
+  secrets: '/mesh/v1/secrets',
   /** PUT HostStatus -> 204. mTLS by host SVID; a host writes its own status only. At most 256 KiB. */
   status: '/mesh/v1/status',
+  /** GET ?wait=SECONDS (at most 55) -> HostQuestion, or 204 when nobody asked. mTLS by host SVID: what operators ask of this host (host-query.ts). */
+  questions: '/mesh/v1/questions',
+  /** PUT HostReply -> 204, or 404 when it is no longer waited for. mTLS by host SVID; questions of this host only. */
+  reply: (id: string): string => `/mesh/v1/questions/${encodeURIComponent(id)}`,
 } as const;
+
+/** A question that waits for the host's reply. */
+export interface HostQuestion {
+  readonly id: string;
+  readonly query: HostQuery;
+}
+
+/** The answer, or why there is none. */
+export type HostReply = { readonly answer: HostAnswer } | { readonly error: { readonly code: string; readonly message: string } };
 
 export interface EnrolRequest {
   /** Token id and one-shot secret out of the join string. */
@@ -41,6 +60,23 @@ export interface SvidResponse {
   /** In the order of the requests: a PEM chain, or why not. */
   readonly results: readonly ({ readonly svid: string } | { readonly code: string; readonly message: string })[];
 }
+
+/** The Secrets of gateways that a host needs, `NAMESPACE/NAME`; at most 100. */
+export interface SecretsRequest {
+  /** What it has of each: `version`, or the `code` that it was told last; empty: nothing. */
+  readonly secrets: readonly { readonly name: string; readonly have: string }[];
+  /** Seconds to wait for a difference; at most 55. */
+  readonly wait: number;
+}
+
+/** Only what differs from what the host has; values are PEM. Bounded in bytes: what is left out comes with the next request. */
+export interface SecretsResponse {
+  readonly secrets: readonly SecretAnswer[];
+}
+
+export type SecretAnswer =
+  | { readonly name: string; readonly version: string; readonly parts: SecretParts }
+  | { readonly name: string; readonly code: string; readonly message: string };
 
 /** What a host reports of itself; kept in memory by controllers, shown by `meshctl describe` and `get hosts`. */
 export interface HostStatus {

@@ -1,4 +1,5 @@
 import { parseSpiffeId } from '../../api/identity/spiffe-id.ts';
+import { credentialsOf, gatewaySelects } from '../../api/resources/gateway-binding.ts';
 import type { MeshObject } from '../../api/resources/object.ts';
 import type { HostRow } from '../store/internal-rows.ts';
 
@@ -56,6 +57,30 @@ export function mayRenewHost(
     );
   }
   return { allowed: true };
+}
+
+/**
+ * May this host have the Secret (docs/decisions/0009)? Its grant must name a WorkloadGroup of the Secret's namespace that a Gateway with that
+ * credential selects. `groups`: the objects of the granted WorkloadGroups; `gateways`: all of the mesh. Pure.
+ */
+export function mayHaveSecret(
+  host: HostRow | undefined,
+  secret: { readonly namespace: string; readonly name: string },
+  groups: readonly MeshObject[],
+  gateways: readonly MeshObject[],
+): { readonly allowed: true } | { readonly allowed: false; readonly code: string; readonly message: string } {
+  if (host === undefined) return refuse('HOST_UNKNOWN', 'this host has no grant');
+  if (host.revokedAt !== undefined) return refuse('HOST_REVOKED', `host ${host.host} was revoked at ${host.revokedAt}`);
+  const own = groups.filter(
+    ({ metadata: { namespace, name } }) =>
+      namespace === secret.namespace && host.workloadGroups.includes(`${namespace}/${name}`),
+  );
+  const naming = gateways.filter((gateway) => credentialsOf(gateway).has(secret.name));
+  if (naming.some((gateway) => own.some((group) => gatewaySelects(gateway, group)))) return { allowed: true };
+  return refuse(
+    'SECRET_NOT_GRANTED',
+    `no Gateway that names Secret ${secret.namespace}/${secret.name} selects a WorkloadGroup of its namespace that host ${host.host} is granted`,
+  );
 }
 
 function refuse(code: string, message: string): { allowed: false; code: string; message: string } {

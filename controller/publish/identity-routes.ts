@@ -60,13 +60,9 @@ export function registerIdentityRoutes(server: FastifyInstance, deps: IdentityRo
     return await issueAll(deps, caller, parseSvidRequest(request.body));
   });
   server.put(AGENT_API.status, { bodyLimit: 256 * 1024 }, async (request, reply) => {
-    const caller = callerOf(deps, request, 0);
-    const row = (await deps.rows.get<HostRow>(hostKeyOf(caller.hostId)))?.row;
-    // Also not one that was replaced: its name belongs to another machine now.
-    const member = mayRenewHost(row, { serial: caller.serial, keySha256: keyHash(caller.publicKey), expired: false });
-    if (!member.allowed) throw new MeshError(member.code, member.message);
+    const { host } = await memberOf(deps, request);
     const status = request.body as HostStatus;
-    if (typeof status !== 'object' || status === null || status.host !== caller.hostId) {
+    if (typeof status !== 'object' || status === null || status.host !== host) {
       throw new MeshError('STATUS_INVALID', 'a host reports its own status only');
     }
     deps.onStatus(status);
@@ -160,10 +156,23 @@ async function rememberSerial(deps: IdentityRoutesDeps, host: string, svid: stri
   throw new MeshError('STORE_CONTENTION', 'the store is too busy; try again');
 }
 
-type Caller = VerifiedSvid & { readonly hostId: string };
+export type Caller = VerifiedSvid & { readonly hostId: string };
+
+/** What telling who asks takes. */
+export type CallerDeps = Pick<IdentityRoutesDeps, 'rows' | 'authority' | 'trustedIntermediates' | 'clock'>;
+
+/** The member behind the connection and its row. Throws UNAUTHENTICATED, HOST_UNKNOWN, HOST_REVOKED, HOST_KEY_CHANGED. */
+export async function memberOf(deps: CallerDeps, request: FastifyRequest): Promise<HostRow> {
+  const caller = callerOf(deps, request, 0);
+  const row = (await deps.rows.get<HostRow>(hostKeyOf(caller.hostId)))?.row;
+  // Also not one that was replaced: its name belongs to another machine now.
+  const member = mayRenewHost(row, { serial: caller.serial, keySha256: keyHash(caller.publicKey), expired: false });
+  if (!member.allowed) throw new MeshError(member.code, member.message);
+  return row as HostRow;
+}
 
 /** The host behind the connection: its certificate is verified here, since the TLS layer only asked for it. Throws UNAUTHENTICATED. */
-function callerOf(deps: IdentityRoutesDeps, request: FastifyRequest, expiryGraceMs: number): Caller {
+function callerOf(deps: CallerDeps, request: FastifyRequest, expiryGraceMs: number): Caller {
   const leaf = (request.raw.socket as TLSSocket).getPeerX509Certificate?.();
   if (leaf === undefined) throw new MeshError('UNAUTHENTICATED', 'present the host SVID as client certificate');
   const trusted = deps.trustedIntermediates().map((pem) => new X509Certificate(pem));

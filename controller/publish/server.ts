@@ -9,6 +9,7 @@ import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { CONFIG_STATUS } from './config-routes.ts';
 import { IDENTITY_STATUS } from './identity-routes.ts';
+import { SECRET_STATUS } from './secret-routes.ts';
 
 export interface Tls {
   readonly cert: string;
@@ -29,7 +30,7 @@ export interface PublishServerDeps {
 }
 
 const MAX_CONNECTIONS = 10_000;
-const STATUS: Readonly<Record<string, number>> = { ...IDENTITY_STATUS, ...CONFIG_STATUS };
+const STATUS: Readonly<Record<string, number>> = { ...IDENTITY_STATUS, ...CONFIG_STATUS, ...SECRET_STATUS };
 
 export function createPublishServer(deps: PublishServerDeps): PublishServer {
   const server = Fastify({
