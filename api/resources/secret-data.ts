@@ -39,3 +39,26 @@ export function secretParts(data: Readonly<Record<string, string>>): SecretParts
   }
   return parts;
 }
+
+const SDS_PREFIX = 'kubernetes://';
+const CA_SUFFIX = '-cacert';
+
+/** Name under which Envoy asks for the certificate of a credential (Istio's own form); `namespace` is the gateway workload's. */
+export function credentialSdsName(namespace: string, name: string): string {
+  return `${SDS_PREFIX}${namespace}/${name}`;
+}
+
+/** The same for the CA that clients' certificates are verified by: of Secret NAME-cacert, else of NAME itself. */
+export function caSdsName(namespace: string, name: string): string {
+  return `${SDS_PREFIX}${namespace}/${name.endsWith(CA_SUFFIX) ? name : name + CA_SUFFIX}`;
+}
+
+/** Which Secrets (`NAMESPACE/NAME`, in order of preference) answer for an SDS name, and with what; undefined for other names (SVIDs ...). */
+export function secretsOfSdsName(
+  sdsName: string,
+): { part: 'certificate' | 'ca'; secrets: readonly string[] } | undefined {
+  if (!sdsName.startsWith(SDS_PREFIX)) return undefined;
+  const name = sdsName.slice(SDS_PREFIX.length);
+  if (!name.endsWith(CA_SUFFIX)) return { part: 'certificate', secrets: [name] };
+  return { part: 'ca', secrets: [name, name.slice(0, -CA_SUFFIX.length)] };
+}
