@@ -8,6 +8,7 @@ import { type MeshObject, type ObjectKey, objectKey } from '../../api/resources/
 import type { HostGrant } from '../../api/signed-config/desired-config.ts';
 import type { WorkloadBinding } from '../config.ts';
 import type { LocalWorkload } from './local-workload.ts';
+import { type ProbePlan, type ProbeSpec, probePlan } from './probes/plan.ts';
 
 /** Outbound port of each bound group, persisted so that a running Envoy and a new agent agree (DESIGN 7). */
 export type PortAssignment = Readonly<Record<string, number>>;
@@ -110,6 +111,7 @@ export function bindWorkloads(input: BindInput): BindResult {
       outboundPort,
       dnsPort: input.ports.dns + dnsIndex,
       ports: usablePorts(spec.ports, name, input, takenPorts, report),
+      ...(spec.probe === undefined ? {} : { probe: spec.probe }),
       health: input.health(binding.group),
     });
   }
@@ -150,6 +152,7 @@ interface GroupSpec {
   readonly serviceAccount?: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly ports: Readonly<Record<string, number>>;
+  readonly probe: ProbePlan | undefined;
 }
 
 /** Istio: labels of `metadata` and of `template` are both the workload's; the template's win. */
@@ -157,6 +160,7 @@ function groupSpec(group: MeshObject): GroupSpec {
   const spec = group.spec as
     | {
         metadata?: { labels?: Record<string, string> };
+        probe?: ProbeSpec;
         template?: { serviceAccount?: string; labels?: Record<string, string>; ports?: Record<string, number> };
       }
     | undefined;
@@ -164,6 +168,7 @@ function groupSpec(group: MeshObject): GroupSpec {
     serviceAccount: spec?.template?.serviceAccount || undefined,
     labels: { ...spec?.metadata?.labels, ...spec?.template?.labels },
     ports: spec?.template?.ports ?? {},
+    probe: probePlan(spec?.probe),
   };
 }
 

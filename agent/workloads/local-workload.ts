@@ -1,3 +1,5 @@
+import type { ProbePlan } from './probes/plan.ts';
+
 /** One workload bound on this host: agent.yaml's binding joined with its WorkloadGroup from verified config. */
 export interface LocalWorkload {
   /** `NAMESPACE/NAME` of the WorkloadGroup. */
@@ -14,5 +16,7 @@ export interface LocalWorkload {
   readonly dnsPort: number;
   /** Ports of the WorkloadGroup's template, sorted by number. */
   readonly ports: readonly { readonly name: string; readonly number: number }[];
+  /** How its health is found out, besides by who listens on its ports. */
+  readonly probe?: ProbePlan;
   readonly health: 'healthy' | 'unhealthy' | 'draining';
 }

@@ -1,7 +1,7 @@
 import type { Clock } from '../../runtime/clock.ts';
 import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
-import { judgePort, type PortOwnership, type Sockets } from '../host/sockets.ts';
+import { judgePort, type Listener, type PortOwnership, type Sockets } from '../host/sockets.ts';
 import type { LocalWorkload } from './local-workload.ts';
 
 /** A workload whose ports are watched. `ownerUids`: the workload's and agent.yaml's portOwners. */
@@ -9,12 +9,16 @@ export interface WatchedWorkload {
   readonly group: string;
   readonly ports: readonly number[];
   readonly ownerUids: ReadonlySet<number>;
+  /** The port that its health probe connects to, by which address; it need not be one that peers reach. */
+  readonly probe?: { readonly port: number; readonly loopback: boolean };
 }
 
 /** What the watcher last saw of one workload. */
 export interface WatchedState {
   readonly health: LocalWorkload['health'];
   readonly ports: ReadonlyMap<number, PortOwnership>;
+  /** Of the probe's port, which no more than the probe depends on. */
+  readonly probe?: PortOwnership;
   /** One line for each port that is not served. */
   readonly problems: readonly string[];
 }
@@ -62,7 +66,7 @@ export function createPortWatcher({ sockets, clock, log, intervalMs = 1000 }: Po
 
   const look = async () => {
     const listeners = await sockets.listeners();
-    const ports = new Set(watched.flatMap((w) => [...w.ports]));
+    const ports = new Set(watched.flatMap((w) => [...w.ports, ...(w.probe === undefined ? [] : [w.probe.port])]));
     const rootInodes = listeners.filter((l) => l.uid === 0 && ports.has(l.port)).map((l) => l.inode);
     await learnHolders(new Set(rootInodes));
     const next = new Map(watched.map((w) => [w.group, judge(w, listeners, held)]));
@@ -100,7 +104,11 @@ export function createPortWatcher({ sockets, clock, log, intervalMs = 1000 }: Po
     return looking;
   };
   const schedule = () => {
-    const quiet = !failing && [...states.values()].every((state) => state.problems.length === 0);
+    const quiet =
+      !failing &&
+      [...states.values()].every(
+        ({ problems, probe }) => problems.length === 0 && (probe === undefined || probe.state === 'owned'),
+      );
     cancel = clock.after(quiet ? intervalMs * QUIET_FACTOR : intervalMs, () => {
       void lookSafely().finally(() => running && schedule());
     });
@@ -138,8 +146,8 @@ export function createPortWatcher({ sockets, clock, log, intervalMs = 1000 }: Po
  * yet only counts when no other port is served. A workload without ports (a client) is healthy.
  */
 function judge(
-  { ports, ownerUids }: WatchedWorkload,
-  listeners: Parameters<typeof judgePort>[2],
+  { ports, ownerUids, probe }: WatchedWorkload,
+  listeners: readonly Listener[],
   held: ReadonlyMap<number, ReadonlySet<number>>,
 ): WatchedState {
   const verdicts = new Map(ports.map((port) => [port, judgePort(port, ownerUids, listeners, held)]));
@@ -149,8 +157,22 @@ function judge(
   return {
     health: served && !stolen ? 'healthy' : 'unhealthy',
     ports: verdicts,
+    ...(probe === undefined ? {} : { probe: judgeProbe(probe, ownerUids, listeners, held) }),
     problems: all.flatMap((verdict) => (verdict.state === 'owned' ? [] : [verdict.reason])),
   };
+}
+
+/** On loopback only the sockets that take connections there count, and they may be bound to it. */
+function judgeProbe(
+  { port, loopback }: NonNullable<WatchedWorkload['probe']>,
+  ownerUids: ReadonlySet<number>,
+  listeners: readonly Listener[],
+  held: ReadonlyMap<number, ReadonlySet<number>>,
+): PortOwnership {
+  if (!loopback) return judgePort(port, ownerUids, listeners, held);
+  const local = listeners.filter(({ address }) => /^(127\.|::1$|::$|0\.0\.0\.0$)/.test(address));
+  const anywhere = local.map((listener) => ({ ...listener, address: '0.0.0.0' }));
+  return judgePort(port, ownerUids, anywhere, held);
 }
 
 function fingerprint(states: ReadonlyMap<string, WatchedState>): string {

@@ -2,6 +2,24 @@ import { both, type KindEnforcement, spec } from './paths.ts';
 
 const WORKLOAD = ['labels.*', 'locality', 'network', 'ports.*', 'serviceAccount', 'weight'];
 
+const PROBE = [
+  'initialDelaySeconds',
+  'timeoutSeconds',
+  'periodSeconds',
+  'successThreshold',
+  'failureThreshold',
+  'httpGet.path',
+  'httpGet.port',
+  'httpGet.host',
+  'httpGet.scheme',
+  'httpGet.httpHeaders[].name',
+  'httpGet.httpHeaders[].value',
+  'tcpSocket.host',
+  'tcpSocket.port',
+  'grpc.port',
+  'grpc.service',
+];
+
 const SERVICE_ENTRY = [
   'hosts[]',
   'addresses[]',
@@ -69,5 +87,17 @@ export const SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
     values: { 'spec.resolution': ['NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN'] },
   },
   WorkloadEntry: { fields: spec(['address', ...WORKLOAD]) },
-  WorkloadGroup: { fields: spec(['metadata.labels.*', 'metadata.annotations.*', ...both(['template'], WORKLOAD)]) },
+  WorkloadGroup: {
+    fields: spec([
+      'metadata.labels.*',
+      'metadata.annotations.*',
+      ...both(['template'], WORKLOAD),
+      ...both(['probe'], PROBE),
+    ]),
+    refused: {
+      'spec.probe.exec':
+        'the agent has no right to run a program as another user; let the workload answer by HTTP, TCP or gRPC',
+      'spec.template.address': 'each host brings its own',
+    },
+  },
 };

@@ -6,6 +6,7 @@ import {
   checkPort,
   dnsNameFault,
   forbiddenAddress,
+  HTTP_TOKEN,
   ipVersion,
   isMeshPort,
 } from '../formats.ts';
@@ -99,9 +100,10 @@ interface Probe {
     readonly host?: string;
     readonly path?: string;
     readonly scheme?: string;
+    readonly httpHeaders?: readonly { readonly name?: string; readonly value?: string }[];
   };
-  readonly tcpSocket?: { readonly port?: number };
-  readonly grpc?: { readonly port?: number };
+  readonly tcpSocket?: { readonly port?: number; readonly host?: string };
+  readonly grpc?: { readonly port?: number; readonly service?: string };
   readonly exec?: { readonly command?: readonly string[] };
   readonly [timing: string]: unknown;
 }
@@ -130,11 +132,42 @@ function checkProbe(probe: Probe | undefined, path: string, report: Report): voi
   for (const name of ['initialDelaySeconds', 'timeoutSeconds', 'periodSeconds', 'successThreshold', 'failureThreshold'])
     checkInteger(probe[name], `${path}.${name}`, report, 0);
   for (const name of ['httpGet', 'tcpSocket', 'grpc'] as const) {
-    if (probe[name] !== undefined) checkPort(probe[name].port ?? 0, `${path}.${name}.port`, report);
+    const call: { readonly port?: number; readonly host?: string } | undefined = probe[name];
+    if (call === undefined) continue;
+    checkPort(call.port ?? 0, `${path}.${name}.port`, report);
+    checkNoMeshPort(call.port, `${path}.${name}.port`, report);
+    checkProbeHost(call.host, `${path}.${name}.host`, report);
   }
-  const { scheme } = probe.httpGet ?? {};
-  if (scheme !== undefined && !['HTTP', 'HTTPS', 'http', 'https'].includes(scheme))
-    report.add(`${path}.httpGet.scheme`, 'scheme must be HTTP or HTTPS');
+  checkHttpGet(probe.httpGet, `${path}.httpGet`, report);
+  if ((probe.grpc?.service?.length ?? 0) > MAX_GRPC_SERVICE)
+    report.add(`${path}.grpc.service`, `must be at most ${MAX_GRPC_SERVICE} characters`, 'FieldValueTooLong');
   if (probe.exec !== undefined && (probe.exec.command ?? []).length === 0)
     report.required(`${path}.exec.command`, 'command is required');
+}
+
+const MAX_GRPC_SERVICE = 127;
+
+/** Hosts of a group have addresses of their own: of those that one object can name only loopback is the same on each. */
+function checkProbeHost(host: string | undefined, path: string, report: Report): void {
+  if (host === undefined || ['', 'localhost', '127.0.0.1', '::1'].includes(host)) return;
+  report.add(
+    path,
+    `not supported: a probe goes to the workload on its own host, by that host's address (no host) or by loopback (localhost); set what the server is to be called by a Host header in httpHeaders`,
+    'FieldValueNotSupported',
+  );
+}
+
+function checkHttpGet(httpGet: Probe['httpGet'], path: string, report: Report): void {
+  const { scheme, path: uri, httpHeaders } = httpGet ?? {};
+  if (scheme !== undefined && scheme !== '' && !['HTTP', 'HTTPS'].includes(scheme.toUpperCase()))
+    report.add(`${path}.scheme`, 'scheme must be HTTP or HTTPS');
+  if (uri !== undefined && !/^[\x21-\x7e]*$/.test(uri))
+    report.add(`${path}.path`, `${shown(uri)} is no path: encode spaces and what is not ASCII`);
+  for (const [i, header] of (httpHeaders ?? []).entries()) {
+    const at = `${path}.httpHeaders[${i}]`;
+    if (!header.name) report.required(`${at}.name`, 'a header needs a name');
+    else if (!HTTP_TOKEN.test(header.name)) report.add(`${at}.name`, `${shown(header.name)} is not a header name`);
+    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(header.value ?? ''))
+      report.add(`${at}.value`, 'must not have control characters');
+  }
 }

@@ -3,6 +3,7 @@
 import { test } from 'tap';
 import { dnsHosts } from '../../../../agent/mesh-view/dns-hosts.ts';
 import { translate } from '../../../../agent/translate/translate.ts';
+import { type ProbeSpec, probePlan } from '../../../../agent/workloads/probes/plan.ts';
 import { ENFORCED } from '../../../../api/resources/enforced-fields.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
 import { group, meshView, object, service, type TestHost } from '../mesh-view/build-mesh.ts';
@@ -41,14 +42,18 @@ const MESH: readonly MeshObject[] = [
   ),
 ];
 
-/** All that a mesh with this object comes to. */
+/** All that a mesh with this object comes to: what Envoy and DNS get, how workloads are probed. */
 function outcome(extra: readonly MeshObject[], meshed: readonly MeshObject[] = MESH): string {
   const view = meshView({ objects: [...meshed, ...extra], hosts: HOSTS, self: 'a', network: 'default' });
   const server = meshView({ objects: [...meshed, ...extra], hosts: HOSTS, self: 'b' });
   const sets = [view, server].map((each) =>
     Object.values(translate(each).resources).map((map) => [...map.values()].map((item) => [item.name, item.body])),
   );
-  return JSON.stringify([sets, ['default', 'other'].map((ns) => [...dnsHosts(view)(ns)])]);
+  const names = ['default', 'other'].map((ns) => [...dnsHosts(view)(ns)]);
+  const probes = [...meshed, ...extra].map((item) =>
+    probePlan((item.spec as { probe?: ProbeSpec } | undefined)?.probe),
+  );
+  return JSON.stringify([sets, names, probes]);
 }
 
 /** Deep merge of plain objects; lists and scalars are replaced. */

@@ -94,6 +94,29 @@ export const SERVICE_ROWS: readonly Row[] = [
       { template: { serviceAccount: 'else' } },
       { template: { weight: 7 } },
       { template: { network: 'away' } },
+      {
+        probe: {
+          httpGet: {
+            port: 8080,
+            path: '/healthz',
+            host: 'localhost',
+            scheme: 'HTTPS',
+            httpHeaders: [{ name: 'x', value: 'y' }],
+          },
+        },
+      },
+      { probe: { tcpSocket: { port: 8080, host: '127.0.0.1' } } },
+      { probe: { grpc: { port: 8080, service: 'x' } } },
+      {
+        probe: {
+          tcpSocket: { port: 8080 },
+          initialDelaySeconds: 2,
+          timeoutSeconds: 3,
+          periodSeconds: 4,
+          successThreshold: 5,
+          failureThreshold: 6,
+        },
+      },
     ],
   },
 ];
