@@ -17,10 +17,13 @@ const HTTP_MATCH = [
   'sourceLabels.*',
   'sourceNamespace',
   'gateways[]',
+  'statPrefix',
 ];
 
 const HTTP_ROUTE = [
   'name',
+  'delegate.name',
+  'delegate.namespace',
   ...both(['match[]'], HTTP_MATCH),
   ...both(['route[].destination'], DESTINATION),
   'route[].weight',
@@ -82,6 +85,12 @@ const VIRTUAL_SERVICE = [
 export const VIRTUAL_SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
   VirtualService: {
     fields: spec(VIRTUAL_SERVICE),
+    refused: {
+      'spec.http[].fault.abort.http2Error': 'Envoy cannot abort a request with an HTTP/2 error; Istio refuses it too',
+      'spec.http[].fault.delay.exponentialDelay': 'Envoy delays by a fixed time only; Istio refuses it too',
+      'spec.tcp[].match[].sourceSubnet':
+        'Istio neither documents nor evaluates it; sourceLabels and sourceNamespace say whose connections are meant',
+    },
     values: {
       'spec.gateways[]': ['mesh'],
       'spec.http[].match[].gateways[]': ['mesh'],

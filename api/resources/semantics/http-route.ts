@@ -1,3 +1,4 @@
+import { RE2JS } from 're2js';
 import {
   checkDuration,
   checkHeaderName,
@@ -6,9 +7,12 @@ import {
   checkPort,
   checkRegex,
   checkStringMatch,
+  parseDuration,
 } from '../formats.ts';
 import { type Report, shown } from '../report.ts';
+import { hasControls } from './header-values.ts';
 import {
+  authorities,
   checkDestination,
   checkHeaderOperations,
   type Destination,
@@ -36,6 +40,7 @@ interface Retries {
   readonly perTryTimeout?: string;
   readonly retryOn?: string;
   readonly backoff?: string;
+  readonly retryRemoteLocalities?: boolean;
 }
 
 interface Rewrite {
@@ -67,7 +72,7 @@ interface Actions {
     readonly status?: number;
     readonly body?: { readonly string?: string; readonly bytes?: string };
   };
-  readonly delegate?: unknown;
+  readonly delegate?: { readonly name?: string; readonly namespace?: string };
   readonly rewrite?: Rewrite;
   readonly fault?: Fault;
   readonly retries?: Retries;
@@ -94,29 +99,34 @@ export function checkHttpAction(route: HttpRoute, path: string, report: Report, 
   checkMirrors(actions, path, report);
   checkCors(actions.corsPolicy, `${path}.corsPolicy`, report);
   checkHeaderOperations(actions.headers, `${path}.headers`, report);
+  const hosts = [...(actions.rewrite?.authority ? [actions.rewrite.authority] : []), ...authorities(actions.headers)];
+  if (hosts.length > 1)
+    report.add(path, `authority header cannot be set multiple times: have ${hosts.map(shown).join(' and ')}`);
 }
 
 function checkCombination(route: HttpRoute, actions: Actions, path: string, report: Report, delegate: boolean): void {
-  const routed = (route.route ?? []).length > 0;
-  const main = [
-    routed ? 'route' : undefined,
-    actions.redirect === undefined ? undefined : 'redirect',
-    actions.directResponse === undefined ? undefined : 'directResponse',
-    actions.delegate === undefined ? undefined : 'delegate',
-  ].filter((name) => name !== undefined);
+  const main = (['route', 'redirect', 'directResponse', 'delegate'] as const).filter((name) =>
+    name === 'route' ? (route.route ?? []).length > 0 : actions[name] !== undefined,
+  );
   if (main.length === 0) report.required(path, 'HTTP route, redirect or directResponse is required');
   if (main.length > 1) report.add(path, `HTTP route cannot contain both ${main.join(' and ')}`);
-  if (delegate && actions.delegate !== undefined) report.add(`${path}.delegate`, 'a delegate cannot delegate again');
-  const blocked =
-    actions.redirect !== undefined ? 'redirect' : actions.directResponse !== undefined ? 'directResponse' : undefined;
-  if (blocked === undefined) return;
-  const excluded =
-    blocked === 'redirect'
-      ? (['fault', 'rewrite'] as const)
-      : (['fault', 'rewrite', 'mirror', 'mirrors', 'retries'] as const);
-  for (const field of excluded) {
+  if (actions.delegate !== undefined) {
+    if (delegate) report.add(`${path}.delegate`, 'a delegate HTTP route cannot contain delegate');
+    else if (!actions.delegate.name)
+      report.required(`${path}.delegate.name`, 'a delegate needs the name of a VirtualService');
+  }
+  const [answer] = main.filter((name) => name === 'redirect' || name === 'directResponse');
+  if (answer === undefined) return;
+  for (const field of ['fault', 'rewrite'] as const) {
     if (actions[field] !== undefined)
-      report.add(`${path}.${field}`, `HTTP route cannot contain both ${field} and ${blocked}`);
+      report.add(`${path}.${field}`, `HTTP route cannot contain both ${field} and ${answer}`);
+  }
+  for (const field of ['mirror', 'mirrors', 'retries', 'timeout'] as const) {
+    if (actions[field] !== undefined)
+      report.warn(
+        `${path}.${field}`,
+        `has no effect: the rule's ${answer} answers by itself, no destination is called`,
+      );
   }
 }
 
@@ -125,15 +135,20 @@ function checkRedirect(redirect: Redirect | undefined, path: string, report: Rep
   const { uri, authority, scheme, port, derivePort, redirectCode } = redirect;
   if (!uri && !authority && !scheme && port === undefined && derivePort === undefined)
     report.required(path, 'redirect must specify URI, authority, scheme, or port');
+  for (const [field, value] of Object.entries({ uri, authority })) {
+    if (value !== undefined && hasControls(value)) report.add(`${path}.${field}`, 'must not hold control characters');
+  }
   checkPort(port, `${path}.port`, report);
-  if (scheme !== undefined && !['http', 'https'].includes(scheme))
+  if (scheme !== undefined && scheme !== '' && !['http', 'https'].includes(scheme))
     report.add(`${path}.scheme`, 'redirect scheme must be http or https');
-  if (redirectCode !== undefined && ![301, 302, 303, 307, 308].includes(redirectCode))
+  if (redirectCode !== undefined && redirectCode !== 0 && ![301, 302, 303, 307, 308].includes(redirectCode))
     report.add(`${path}.redirectCode`, `${redirectCode} is not one of 301, 302, 303, 307, 308`);
 }
 
-/** Envoy refuses inline bodies above this (max_direct_response_body_size_bytes). */
-const MAX_BODY_BYTES = 4096;
+/** Envoy refuses inline bodies above this (max_direct_response_body_size_bytes of our route configurations), Istio too. */
+const MAX_BODY_BYTES = 1_048_576;
+/** Istio warns above this: every host gets the body with its configuration. */
+const LARGE_BODY_BYTES = 102_400;
 
 function checkDirectResponse(actions: Actions, path: string, report: Report): void {
   const response = actions.directResponse;
@@ -144,6 +159,8 @@ function checkDirectResponse(actions: Actions, path: string, report: Report): vo
   const size = string !== undefined ? Buffer.byteLength(string) : Buffer.byteLength(bytes ?? '', 'base64');
   if (size > MAX_BODY_BYTES)
     report.add(`${path}.body`, `a direct response's body is at most ${MAX_BODY_BYTES} bytes`, 'FieldValueTooLong');
+  else if (size > LARGE_BODY_BYTES)
+    report.warn(`${path}.body`, 'a body so large travels to every host with its configuration');
 }
 
 function checkHttpStatus(status: unknown, path: string, report: Report): void {
@@ -157,11 +174,39 @@ function checkRewrite(rewrite: Rewrite | undefined, path: string, report: Report
   const { uri, authority, uriRegexRewrite } = rewrite;
   if (!uri && !authority && uriRegexRewrite === undefined)
     report.required(path, 'rewrite must specify at least one of URI, UriRegexRewrite or authority');
+  for (const [field, value] of Object.entries({ uri, authority })) {
+    if (value !== undefined && hasControls(value)) report.add(`${path}.${field}`, 'must not hold control characters');
+  }
   if (uri && uriRegexRewrite !== undefined) report.add(path, 'rewrite may only contain one of URI or UriRegexRewrite');
   if (uriRegexRewrite === undefined) return;
   if (!uriRegexRewrite.match || !uriRegexRewrite.rewrite)
     report.required(`${path}.uriRegexRewrite`, 'UriRegexRewrite requires that both Rewrite and Match be specified');
-  else checkRegex(uriRegexRewrite.match, `${path}.uriRegexRewrite.match`, report);
+  else {
+    checkRegex(uriRegexRewrite.match, `${path}.uriRegexRewrite.match`, report);
+    checkSubstitution(uriRegexRewrite.match, uriRegexRewrite.rewrite, `${path}.uriRegexRewrite.rewrite`, report);
+  }
+}
+
+/** `\\1` to `\\9` stand for groups of the pattern, `\\0` for all of it, `\\\\` for a backslash; Envoy refuses groups that are not there. */
+function checkSubstitution(pattern: string, rewrite: string, path: string, report: Report): void {
+  const groups = groupsOf(pattern);
+  for (const [whole, digit] of rewrite.matchAll(/\\(\d|\\|.?)/gs)) {
+    if (digit === '\\') continue;
+    if (digit === undefined || !/^\d$/.test(digit))
+      report.add(path, `${shown(whole)}: after a backslash a digit or a backslash is expected`);
+    else if (groups !== undefined && Number(digit) > groups)
+      report.add(path, `refers to group ${digit}, but the pattern has ${groups}`);
+  }
+  if (hasControls(rewrite)) report.add(path, 'must not hold control characters');
+}
+
+/** Capturing groups of an RE2 pattern; undefined when it is none. */
+function groupsOf(pattern: string): number | undefined {
+  try {
+    return RE2JS.compile(pattern).groupCount();
+  } catch {
+    return undefined;
+  }
 }
 
 const GRPC_STATUSES = new Set(
@@ -176,28 +221,43 @@ function checkFault(fault: Fault | undefined, path: string, report: Report): voi
   const { delay, abort } = fault;
   if (delay === undefined && abort === undefined)
     report.required(path, 'HTTP fault injection must have an abort and/or a delay');
-  if (delay !== undefined) {
-    checkInteger(delay.percent, `${path}.delay.percent`, report, 0, 100);
-    checkPercent(delay.percentage?.value, `${path}.delay.percentage.value`, report);
-    if (delay.exponentialDelay !== undefined)
-      report.add(`${path}.delay.exponentialDelay`, 'exponentialDelay not supported yet', 'FieldValueNotSupported');
-    else if (delay.fixedDelay === undefined) report.required(`${path}.delay.fixedDelay`, 'a delay needs fixedDelay');
-    checkDuration(delay.fixedDelay, `${path}.delay.fixedDelay`, report);
-  }
-  if (abort !== undefined) {
-    checkPercent(abort.percentage?.value, `${path}.abort.percentage.value`, report);
-    checkHttpStatus(abort.httpStatus, `${path}.abort.httpStatus`, report);
-    if (abort.grpcStatus !== undefined && !GRPC_STATUSES.has(abort.grpcStatus))
-      report.add(`${path}.abort.grpcStatus`, `gRPC status ${shown(abort.grpcStatus)} is not supported`);
-    if (abort.http2Error !== undefined)
-      report.add(
-        `${path}.abort.http2Error`,
-        'HTTP/2 abort fault injection not supported yet',
-        'FieldValueNotSupported',
-      );
-    else if (abort.httpStatus === undefined && abort.grpcStatus === undefined)
-      report.required(`${path}.abort`, 'an abort needs httpStatus or grpcStatus');
-  }
+  if (delay !== undefined) checkDelay(delay, `${path}.delay`, report);
+  if (abort !== undefined) checkAbort(abort, `${path}.abort`, report);
+}
+
+function checkDelay(delay: NonNullable<Fault['delay']>, path: string, report: Report): void {
+  const { percent, percentage, fixedDelay, exponentialDelay } = delay;
+  checkInteger(percent, `${path}.percent`, report, 0, 100);
+  checkFraction(percentage, `${path}.percentage.value`, report);
+  if (exponentialDelay !== undefined)
+    report.add(`${path}.exponentialDelay`, 'exponentialDelay not supported yet', 'FieldValueNotSupported');
+  else if (fixedDelay === undefined) report.warn(path, 'without fixedDelay it delays nothing');
+  checkDuration(fixedDelay, `${path}.fixedDelay`, report);
+  if (percent !== undefined && percentage === undefined)
+    report.warn(`${path}.percent`, 'using deprecated setting percent, use percentage instead');
+  if (percent === undefined && percentage === undefined)
+    report.warn(path, 'without a percentage no request is delayed');
+}
+
+function checkAbort(abort: NonNullable<Fault['abort']>, path: string, report: Report): void {
+  const { percentage, httpStatus, grpcStatus, http2Error } = abort;
+  checkFraction(percentage, `${path}.percentage.value`, report);
+  checkHttpStatus(httpStatus, `${path}.httpStatus`, report);
+  if (grpcStatus !== undefined && !GRPC_STATUSES.has(grpcStatus))
+    report.add(`${path}.grpcStatus`, `gRPC status ${shown(grpcStatus)} is not supported`);
+  if (http2Error !== undefined)
+    report.add(`${path}.http2Error`, 'HTTP/2 abort fault injection not supported yet', 'FieldValueNotSupported');
+  else if (httpStatus === undefined && grpcStatus === undefined)
+    report.warn(path, 'abort configured, but error type not set: it aborts nothing');
+  if (percentage === undefined) report.warn(path, 'without a percentage no request is aborted');
+}
+
+/** A share of the requests: 0, or what Envoy can still count, a millionth of all, up to all. */
+function checkFraction(percentage: Percent | undefined, path: string, report: Report): void {
+  const value = percentage?.value;
+  checkPercent(value, path, report);
+  if (value !== undefined && value > 0 && value < 0.0001)
+    report.add(path, `percentage ${value} is neither 0.0, nor in range [0.0001, 100.0]`);
 }
 
 /** Envoy's x-envoy-retry-on and x-envoy-retry-grpc-on values (config.route.v3.RetryPolicy.retry_on). */
@@ -208,17 +268,35 @@ const RETRY_ON = new Set(
   ).split(' '),
 );
 
+/** Status codes that have a name (Go's net/http, which Istio asks). */
+const CODES: readonly (readonly [number, number])[] = [
+  [100, 103],
+  [200, 208],
+  [226, 226],
+  [300, 305],
+  [307, 308],
+  [400, 418],
+  [421, 426],
+  [428, 429],
+  [431, 431],
+  [451, 451],
+  [500, 508],
+  [510, 511],
+];
+
 function checkRetries(retries: Retries | undefined, path: string, report: Report): void {
   if (retries === undefined) return;
+  const { attempts = 0, perTryTimeout, retryOn = '', retryRemoteLocalities, backoff } = retries;
   checkInteger(retries.attempts, `${path}.attempts`, report, 0);
-  const more = retries.perTryTimeout !== undefined || retries.retryOn !== undefined || retries.backoff !== undefined;
-  if (more && retries.attempts === 0)
+  const more = perTryTimeout !== undefined || retryOn !== '' || retryRemoteLocalities !== undefined;
+  if (more && attempts === 0)
     report.add(`${path}.attempts`, 'http retry policy configured when attempts are set to 0 (disabled)');
-  checkDuration(retries.perTryTimeout, `${path}.perTryTimeout`, report);
-  checkDuration(retries.backoff, `${path}.backoff`, report);
-  for (const token of (retries.retryOn ?? '').split(',').map((one) => one.trim())) {
-    if (token === '' || RETRY_ON.has(token) || (/^\d{3}$/.test(token) && Number(token) >= 100 && Number(token) < 600))
-      continue;
+  checkDuration(perTryTimeout, `${path}.perTryTimeout`, report);
+  checkDuration(backoff, `${path}.backoff`, report);
+  if (attempts === 0 && !more) report.warn(path, 'attempts are 0: nothing is retried');
+  for (const token of retryOn === '' ? [] : retryOn.split(',')) {
+    const code = /^\d{3}$/.test(token) ? Number(token) : undefined;
+    if (RETRY_ON.has(token) || CODES.some(([from, to]) => code !== undefined && code >= from && code <= to)) continue;
     report.add(`${path}.retryOn`, `${shown(token)} is not a valid retryOn policy`);
   }
 }
@@ -227,8 +305,11 @@ function checkMirrors(actions: Actions, path: string, report: Report): void {
   if (actions.mirror !== undefined && actions.mirrors !== undefined)
     report.add(path, 'HTTP route cannot contain both mirror and mirrors');
   if (actions.mirror !== undefined) checkDestination(actions.mirror, `${path}.mirror`, report);
-  for (const field of ['mirrorPercent', 'mirror_percent'] as const)
+  for (const field of ['mirrorPercent', 'mirror_percent'] as const) {
     checkInteger(actions[field], `${path}.${field}`, report, 0, 100);
+    if (actions[field] !== undefined)
+      report.warn(`${path}.${field}`, `using deprecated setting ${field}, use mirrorPercentage instead`);
+  }
   checkPercent(actions.mirrorPercentage?.value, `${path}.mirrorPercentage.value`, report);
   for (const [i, mirror] of (actions.mirrors ?? []).entries()) {
     checkDestination(mirror.destination, `${path}.mirrors[${i}].destination`, report);
@@ -240,8 +321,11 @@ const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'CONNE
 
 function checkCors(cors: Cors | undefined, path: string, report: Report): void {
   if (cors === undefined) return;
-  for (const [i, origin] of (cors.allowOrigins ?? []).entries())
-    checkStringMatch(origin, `${path}.allowOrigins[${i}]`, report);
+  for (const [i, origin] of (cors.allowOrigins ?? []).entries()) {
+    if ([origin.exact, origin.prefix, origin.regex].every((value) => value === undefined || value === ''))
+      report.required(`${path}.allowOrigins[${i}]`, "'' is not a valid match type for CORS allow origins");
+    else checkStringMatch(origin, `${path}.allowOrigins[${i}]`, report);
+  }
   for (const [i, method] of (cors.allowMethods ?? []).entries()) {
     if (!METHODS.has(method))
       report.add(`${path}.allowMethods[${i}]`, `${shown(method)} is not a supported HTTP method`);
@@ -249,5 +333,7 @@ function checkCors(cors: Cors | undefined, path: string, report: Report): void {
   for (const field of ['allowHeaders', 'exposeHeaders'] as const) {
     for (const [i, name] of (cors[field] ?? []).entries()) checkHeaderName(name, `${path}.${field}[${i}]`, report);
   }
-  checkDuration(cors.maxAge, `${path}.maxAge`, report, 0);
+  checkDuration(cors.maxAge, `${path}.maxAge`, report);
+  const age = cors.maxAge === undefined ? 0 : (parseDuration(cors.maxAge) ?? 0);
+  if (age % 1000 !== 0) report.add(`${path}.maxAge`, 'max_age duration is accurate only to seconds precision');
 }

@@ -1,5 +1,6 @@
 import { checkHeaderName, checkInteger, checkLabelName, checkPort, dnsNameFault, ipVersion } from '../formats.ts';
 import { childPath, type Report, shown } from '../report.ts';
+import { checkHeaderValue, hasControls } from './header-values.ts';
 
 type Strings = readonly string[];
 
@@ -48,7 +49,11 @@ export function checkDestination(destination: Destination | undefined, path: str
   }
   const host = destination.host ?? '';
   const fault =
-    host === '*' ? 'invalid destination host *' : ipVersion(host) > 0 ? undefined : dnsNameFault(host, true);
+    host === '*'
+      ? 'invalid destination host *'
+      : ipVersion(host) > 0
+        ? `${shown(host)} is an address: a destination is the host of a Service or ServiceEntry`
+        : dnsNameFault(host, true);
   if (fault !== undefined) report.add(`${path}.host`, fault);
   checkLabelName(destination.subset, `${path}.subset`, report, 'subset name');
   if (destination.port !== undefined) {
@@ -64,9 +69,9 @@ export function checkHeaderOperations(headers: HeaderOperations | undefined, pat
     for (const verb of ['set', 'add'] as const) {
       for (const [name, value] of Object.entries(operation?.[verb] ?? {})) {
         const at = childPath(`${path}.${direction}.${verb}`, name);
-        checkOperationName(name, at, report, direction === 'request' && verb === 'set');
-        // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be in a header
-        if (/[\x00-\x08\x0a-\x1f\x7f]/.test(value)) report.add(at, 'a header value must not hold control characters');
+        checkOperationName(name, at, report, direction === 'request');
+        if (direction === 'request' && isAuthority(name)) checkAuthority(value, at, report);
+        else checkHeaderValue(value, at, report);
       }
     }
     for (const [i, name] of (operation?.remove ?? []).entries())
@@ -74,10 +79,27 @@ export function checkHeaderOperations(headers: HeaderOperations | undefined, pat
   }
 }
 
+/** Every value that `headers` gives the request's authority: it may have one only, `rewrite.authority` included. */
+export function authorities(headers: HeaderOperations | undefined): string[] {
+  const { set, add } = headers?.request ?? {};
+  return [set, add].flatMap((values) =>
+    Object.entries(values ?? {})
+      .filter(([name]) => isAuthority(name))
+      .map(([, value]) => value),
+  );
+}
+
+const isAuthority = (name: string): boolean => /^(host|:authority)$/i.test(name);
+
+/** A value for `Host`: no control characters, not empty. */
+export function checkAuthority(value: string, path: string, report: Report): void {
+  if (value === '') report.required(path, 'an authority must not be empty');
+  else if (hasControls(value)) report.add(path, 'an authority must not hold control characters');
+}
+
 function checkOperationName(name: string, path: string, report: Report, authorityAllowed: boolean): void {
-  const lower = name.toLowerCase();
-  if (authorityAllowed && (lower === 'host' || lower === ':authority')) return;
-  if (lower === 'host' || name.startsWith(':'))
+  if (authorityAllowed && isAuthority(name)) return;
+  if (name.toLowerCase() === 'host' || name.startsWith(':'))
     report.add(path, `header ${shown(name)} can not be host or begin with :`);
   else checkHeaderName(name, path, report);
 }

@@ -13,13 +13,16 @@ import {
 } from '../formats.ts';
 import type { MeshObject } from '../object.ts';
 import { childPath, type Report, shown } from '../report.ts';
+import { hasControls } from './header-values.ts';
 import { checkHttpAction, type HttpRoute } from './http-route.ts';
 import { checkWeights, type WeightedRoute } from './route-parts.ts';
+import { httpCovers, l4Covers, warnShadowed } from './shadowed.ts';
 
 type Strings = readonly string[];
 type StringMatch = Readonly<Record<string, unknown>>;
 
-interface L4Match {
+/** What http, tcp and tls matches have in common, and the fields of tcp and tls. */
+export interface L4Match {
   readonly destinationSubnets?: Strings;
   readonly sourceSubnet?: string;
   readonly sniHosts?: Strings;
@@ -37,6 +40,8 @@ export interface HttpMatch extends L4Match {
   readonly scheme?: StringMatch;
   readonly method?: StringMatch;
   readonly authority?: StringMatch;
+  readonly ignoreUriCase?: boolean;
+  readonly statPrefix?: string;
 }
 
 interface L4Route {
@@ -53,41 +58,41 @@ export interface VirtualServiceSpec {
   readonly tls?: readonly L4Route[];
 }
 
-/** VirtualService by itself, as Istio's ValidateVirtualService judges it. */
+/** VirtualService by itself, as Istio's ValidateVirtualService judges it. Without hosts it is a delegate. */
 export function checkVirtualService(object: MeshObject, report: Report): void {
   const spec = (object.spec ?? {}) as VirtualServiceSpec;
   const hosts = spec.hosts ?? [];
   const gateways = spec.gateways ?? [];
+  const delegate = hosts.length === 0;
   checkGatewayNames(spec.gateways, 'spec.gateways', report);
-  if (hosts.length === 0) checkDelegate(spec, report);
+  if (delegate) checkDelegate(spec, report);
   checkHosts(hosts, gateways.length === 0 || gateways.includes('mesh'), report);
   checkExportTo(spec.exportTo, 'spec.exportTo', report, object.metadata.namespace ?? '');
   const rules = [spec.http, spec.tcp, spec.tls];
   if (rules.every((list) => (list ?? []).length === 0)) {
     report.required('spec', 'http, tcp or tls must be provided in virtual service');
   }
-  for (const [i, route] of (spec.http ?? []).entries())
-    checkHttpRoute(route, `spec.http[${i}]`, report, hosts.length === 0);
+  for (const [i, route] of (spec.http ?? []).entries()) checkHttpRoute(route, `spec.http[${i}]`, report, delegate);
   for (const [i, route] of (spec.tcp ?? []).entries()) checkL4Route(route, `spec.tcp[${i}]`, report, 'TCP');
   for (const [i, route] of (spec.tls ?? []).entries()) checkTlsRoute(route, `spec.tls[${i}]`, report, hosts);
-  warnShadowed(spec, report);
+  warnShadowed(spec.http ?? [], 'spec.http', report, httpCovers);
+  warnShadowed(spec.tcp ?? [], 'spec.tcp', report, l4Covers);
+  warnShadowed(spec.tls ?? [], 'spec.tls', report, l4Covers);
 }
 
 function checkDelegate(spec: VirtualServiceSpec, report: Report): void {
   if ((spec.gateways ?? []).length > 0)
-    report.required(
-      'spec.hosts',
-      'a virtual service without hosts is a delegate: it must have no gateways; others need at least one host',
+    report.add(
+      'spec.gateways',
+      'a delegate virtual service (one without hosts) must have no gateways specified; others need at least one host',
     );
-  if ((spec.tcp ?? []).length > 0 || (spec.tls ?? []).length > 0)
-    report.required(
-      'spec.hosts',
-      'virtual service must have at least one host: a delegate, which has none, routes http only',
-    );
-  report.required(
-    'spec.hosts',
-    'not supported yet: virtual service must have at least one host (delegates are not enforced)',
-  );
+  for (const field of ['tls', 'tcp'] as const) {
+    if ((spec[field] ?? []).length > 0)
+      report.add(
+        `spec.${field}`,
+        `a delegate virtual service (one without hosts) must have no ${field} route specified; others need at least one host`,
+      );
+  }
 }
 
 /** Hosts are compared in pairs: more than these in one object would stall whoever validates it. */
@@ -135,24 +140,44 @@ function checkHttpRoute(
   report: Report,
   delegate: boolean,
 ): void {
-  for (const [i, match] of (route.match ?? []).entries()) checkHttpMatch(match, `${path}.match[${i}]`, report);
+  const merged = delegate || route.delegate !== undefined;
+  for (const [i, match] of (route.match ?? []).entries()) checkHttpMatch(match, `${path}.match[${i}]`, report, merged);
   checkHttpAction(route, path, report, delegate);
   checkWeights(route.route, `${path}.route`, report);
 }
 
-function checkHttpMatch(match: HttpMatch, path: string, report: Report): void {
-  for (const field of ['uri', 'scheme', 'method', 'authority'] as const) {
-    checkStringMatch(match[field], `${path}.${field}`, report);
-  }
+/** `merged`: the match is compared with another when a root and its delegate are put together, which no regex can be. */
+function checkHttpMatch(match: HttpMatch, path: string, report: Report, merged: boolean): void {
+  const check = (value: StringMatch | undefined, at: string) => {
+    if (merged && value?.regex !== undefined)
+      report.add(`${at}.regex`, 'a match does not support regex where a virtual service delegates or is a delegate');
+    checkStringMatch(value, at, report);
+  };
+  for (const field of ['uri', 'scheme', 'method', 'authority'] as const) check(match[field], `${path}.${field}`);
   for (const field of ['headers', 'withoutHeaders', 'queryParams'] as const) {
     for (const [name, value] of Object.entries(match[field] ?? {})) {
       const at = childPath(`${path}.${field}`, name);
-      if (field !== 'queryParams') checkHeaderName(name, at, report);
+      if (field !== 'queryParams') checkMatchedHeader(name, at, report);
       else if (name === '') report.required(at, 'a query parameter name must not be empty');
-      checkStringMatch(value, at, report);
+      check(value, at);
     }
   }
+  if (match.statPrefix !== undefined && hasControls(match.statPrefix))
+    report.add(`${path}.statPrefix`, 'must not hold control characters');
   checkL4Match(match, path, report);
+}
+
+const CLAIM = /^@request\.auth\.claims[.[]/;
+
+function checkMatchedHeader(name: string, path: string, report: Report): void {
+  if (CLAIM.test(name))
+    report.add(path, 'not supported: JWT claim based routing is for gateways only', 'FieldValueNotSupported');
+  else checkHeaderName(name, path, report);
+  if (['uri', 'scheme', 'method', 'authority'].includes(name))
+    report.warn(
+      path,
+      `matches a header that is called ${name}; the request's own ${name} is the match's field ${name}`,
+    );
 }
 
 function checkL4Match(match: L4Match, path: string, report: Report): void {
@@ -181,7 +206,14 @@ function checkTlsRoute(route: L4Route, path: string, report: Report, hosts: Stri
     const at = `${path}.match[${i}].sniHosts`;
     if ((match.sniHosts ?? []).length === 0) report.required(at, 'TLS match must have at least one SNI host');
     for (const [k, sni] of (match.sniHosts ?? []).entries()) {
-      const fault = dnsNameFault(sni, true);
+      if (ipVersion(sni) !== 0) {
+        report.warn(
+          `${at}[${k}]`,
+          `using an IP address (${shown(sni)}) goes against the SNI spec: most clients send none`,
+        );
+        continue;
+      }
+      const fault = sni === '*' ? undefined : sniFault(sni);
       if (fault !== undefined) report.add(`${at}[${k}]`, fault);
       else if (!hosts.some((host) => hostWithin(sni, host)))
         report.add(
@@ -193,15 +225,11 @@ function checkTlsRoute(route: L4Route, path: string, report: Report, hosts: Stri
   checkL4Route(route, path, report, 'TLS');
 }
 
-/** A rule that nothing can reach: after one of the same list that matches everything. */
-function warnShadowed(spec: VirtualServiceSpec, report: Report): void {
-  for (const field of ['http', 'tcp'] as const) {
-    const rules = spec[field] ?? [];
-    const all = rules.findIndex((rule) => (rule.match ?? []).length === 0);
-    if (all >= 0 && all < rules.length - 1)
-      report.warn(
-        `spec.${field}[${all + 1}]`,
-        `is never used: spec.${field}[${all}] before it has no match and takes everything`,
-      );
-  }
+/** A name that a filter chain can be chosen by: a wildcard is a whole label, or Envoy refuses it. */
+function sniFault(sni: string): string | undefined {
+  const fault = dnsNameFault(sni, true);
+  if (fault !== undefined) return fault;
+  return sni.startsWith('*') && !sni.startsWith('*.')
+    ? `${shown(sni)}: in an SNI host * must be a label by itself`
+    : undefined;
 }

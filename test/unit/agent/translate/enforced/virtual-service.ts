@@ -1,3 +1,4 @@
+import { object } from '../../mesh-view/build-mesh.ts';
 import type { Row } from './row.ts';
 
 const route = { destination: { host: 'reviews' } };
@@ -12,6 +13,10 @@ export const VIRTUAL_SERVICE_ROWS: readonly Row[] = [
     kind: 'VirtualService',
     name: 'extra',
     base: { hosts: ['reviews'], ...one({ timeout: '7s' }) },
+    beside: [
+      object('VirtualService', 'd', one({ timeout: '11s' })),
+      object('VirtualService', 'd', one({ timeout: '12s' }), { namespace: 'other' }),
+    ],
     exclusions: [
       { exportTo: ['other'] },
       vsMatch({ port: 81 }),
@@ -37,6 +42,8 @@ export const VIRTUAL_SERVICE_ROWS: readonly Row[] = [
       ),
       http({ name: 'r', match: [{ name: 'm', uri: { prefix: '/x' }, ignoreUriCase: true }], route: [route] }),
       vsMatch({ gateways: ['mesh'], uri: { prefix: '/y' } }),
+      vsMatch({ uri: { prefix: '/z' }, statPrefix: 's' }),
+      http({ delegate: { name: 'd', namespace: 'other' } }),
       http({
         route: [
           { destination: { host: 'db', subset: 's', port: { number: 8443 } }, weight: 1, headers: ops() },
