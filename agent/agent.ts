@@ -16,7 +16,7 @@ import { createControllerClient, type ServerTrust } from './controlplane/client.
 import { type Controlplane, createControlplane } from './controlplane/controlplane.ts';
 import { createHostApi, type HostApi } from './controlplane/host-api.ts';
 import type { InheritedSocket } from './dns/listen-fds.ts';
-import { createNames } from './dns/resolve.ts';
+import { CLUSTER_DOMAIN, createNames, isBelow } from './dns/resolve.ts';
 import { createDns, type Dns } from './dns/server.ts';
 import { findResolvers } from './dns/upstreams.ts';
 import { createEnvoyAdmin, type EnvoyAdmin } from './envoy/admin.ts';
@@ -30,6 +30,8 @@ import { dnsHosts } from './mesh-view/dns-hosts.ts';
 import type { MeshView } from './mesh-view/view.ts';
 import type { Quarantine } from './quarantine/quarantine.ts';
 import { createReconciler, type Reconciler, type Run } from './reconcile.ts';
+import { meshResolver } from './redirect/build-spec.ts';
+import type { MeshResolver } from './redirect/spec.ts';
 import { isWithin } from './vip-ranges.ts';
 import { dnsNamespaces, type PortAssignment } from './workloads/bind.ts';
 import { createPortWatcher, type PortWatcher } from './workloads/port-watcher.ts';
@@ -71,6 +73,8 @@ export interface Rooms {
   readonly envoy: EnvoyAdmin;
   readonly dns: Dns | undefined;
   readonly reconciler: Reconciler;
+  /** What systemd-resolved is told of the mesh's names, where it answers on this host; undefined when DNS is off. */
+  resolver(view: MeshView | undefined): MeshResolver | undefined;
   /** Base URLs: agent.yaml's, then those that signed config lists. */
   controllers(): readonly string[];
 }
@@ -164,6 +168,11 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     ...handlers,
     log: room('reconcile'),
   });
+  const namespaces = dnsNamespaces(config.workloads, config.defaultNamespace);
+  const resolver = perView<MeshResolver | undefined>((view) => {
+    const hosts = dnsHosts(view)(namespaces[0] ?? config.defaultNamespace).keys();
+    return config.dns.enabled ? meshResolver(config.ports.dns, namespaces, hosts, CLUSTER_DOMAIN) : undefined;
+  }, undefined);
   const dns = config.dns.enabled ? makeDns() : undefined;
   return {
     registry,
@@ -176,20 +185,24 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     envoy: createEnvoyAdmin(paths.adminSocket),
     dns,
     reconciler,
+    resolver,
     controllers,
   };
 
   function makeDns(): Dns {
     const names = perView((view) => createNames(dnsHosts(view)), NO_NAMES);
+    const routed = perView((view) => new Set(resolver(view)?.route), new Set<string>());
     return createDns({
       names: () => names(reconciler.last()?.view),
-      namespaces: dnsNamespaces(config.workloads, config.defaultNamespace),
+      namespaces,
+      routed: (name) => isBelow(name, routed(reconciler.last()?.view)),
       basePort: config.ports.dns,
       findResolvers: () =>
         findResolvers({
           configured: config.dns.upstreams,
           resolvConf: deps.resolvConf,
           persistPath: state('resolvers.json'),
+          uplinkConf: '/run/systemd/resolve/resolv.conf',
         }),
       inherited: found.inherited,
       clock,

@@ -97,6 +97,7 @@ export function createFollowers(
           })),
           dns: config.dns.enabled,
           vipRanges: run.view.vipRanges,
+          resolver: rooms.resolver(run.view),
         }),
       );
     },

@@ -7,8 +7,8 @@ import { isResponseTo, type Query, withId } from './message.ts';
 
 /** Sends queries on to resolvers and brings their answers back unchanged. */
 export interface Forwarder {
-  /** The resolver's answer with the asker's id. Throws DNS_BUSY (too many at once), DNS_NO_UPSTREAM, DNS_UPSTREAM (none answered). */
-  forward(query: Query, protocol: 'udp' | 'tcp'): Promise<Buffer>;
+  /** The resolver's answer with the asker's id. `others`: these servers instead of the host's. Throws DNS_BUSY (too many at once), DNS_NO_UPSTREAM, DNS_UPSTREAM (none answered). */
+  forward(query: Query, protocol: 'udp' | 'tcp', others?: readonly string[]): Promise<Buffer>;
   /** Asks one server and waits for any answer: for the loop probe. */
   ask(server: string, query: Query): Promise<Buffer>;
   inFlight(): number;
@@ -51,17 +51,16 @@ export function createForwarder(deps: ForwarderDeps): Forwarder {
     });
     return withId(answer, query.id);
   };
-  const ordered = () => {
+  const ordered = (servers: readonly string[]) => {
     const now = clock.monotonic();
     const isDown = (server: string) => (down.get(server) ?? Number.NEGATIVE_INFINITY) > now;
-    const servers = deps.servers();
     return [...servers.filter((s) => !isDown(s)), ...servers.filter(isDown)];
   };
 
   return {
-    async forward(query, protocol) {
+    async forward(query, protocol, others) {
       if (inFlight >= maxInFlight) throw new MeshError('DNS_BUSY', `${maxInFlight} queries wait for resolvers already`);
-      const servers = ordered();
+      const servers = ordered(others ?? deps.servers());
       if (servers.length === 0) throw new MeshError('DNS_NO_UPSTREAM', 'this host has no resolver to forward to');
       inFlight++;
       try {

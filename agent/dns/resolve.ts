@@ -79,6 +79,12 @@ export function createNames(hosts: (namespace: string) => ReadonlyMap<string, Na
   };
 }
 
+/** Whether a name is one of `domains`, or below one. */
+export function isBelow(name: string, domains: ReadonlySet<string>): boolean {
+  const labels = name.split('.');
+  return labels.some((_, at) => domains.has(labels.slice(at).join('.')));
+}
+
 function candidates(name: string, namespace: string): string[] {
   const labels = name.split('.');
   const list = [name];

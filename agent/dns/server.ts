@@ -20,6 +20,8 @@ export interface DnsDeps {
   /** Namespace i is answered on port basePort + i (agent/workloads dnsNamespaces). */
   readonly namespaces: readonly string[];
   readonly basePort: number;
+  /** Names that systemd-resolved, where there is one, sends to this server: to it they are not sent again. Default none. */
+  readonly routed?: (name: string) => boolean;
   /** Found before capture (upstreams.ts). Called at start, and again when no resolver answers. */
   readonly findResolvers: () => Promise<Resolvers>;
   /** Sockets handed over by systemd or the lab; ports that are missing here are bound by this server itself on 127.0.0.1 and ::1. */
@@ -95,7 +97,8 @@ export function createDns(deps: DnsDeps): Dns {
     }
     const since = clock.monotonic();
     try {
-      const answer = await forwarder.forward(query, protocol);
+      const others = deps.routed?.(query.name) === true ? resolvers.uplinks : undefined;
+      const answer = await forwarder.forward(query, protocol, others);
       metrics.upstreamSeconds.observe((clock.monotonic() - since) / 1000);
       count('forwarded');
       reply(answer);

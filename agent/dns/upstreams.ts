@@ -6,7 +6,15 @@ import { writeFileAtomic } from '../../runtime/atomic-file.ts';
 export interface Resolvers {
   readonly servers: readonly string[];
   readonly search: readonly string[];
+  /**
+   * Where `servers` is systemd-resolved, the servers that it asks itself: for names that it sends to us, which it would send to us again.
+   * Undefined where it is another one.
+   */
+  readonly uplinks?: readonly string[];
 }
+
+/** systemd-resolved's own listeners. */
+const STUBS = ['127.0.0.53', '127.0.0.54'];
 
 const MAX_SERVERS = 3; // MAXNS of resolv.conf(5)
 const MAX_SEARCH = 32;
@@ -30,11 +38,28 @@ export function parseResolvConf(text: string): Resolvers {
   };
 }
 
+/** `uplinks`: text of resolved's own list (/run/systemd/resolve/resolv.conf), which leaves out servers on other ports than 53: ours. */
+export function withUplinks(found: Resolvers, uplinks: string): Resolvers {
+  if (!found.servers.some((server) => STUBS.includes(server))) return found;
+  return { ...found, uplinks: parseResolvConf(uplinks).servers.filter((server) => !STUBS.includes(server)) };
+}
+
 /**
  * The resolvers to forward to: agent.yaml's, else those of resolv.conf now, else those that it had at an earlier start (a file that is empty
  * or gone at boot must not cut names off). What was found is persisted.
  */
 export async function findResolvers(options: {
+  configured: readonly string[];
+  resolvConf: string;
+  persistPath: string;
+  /** resolved's own list; read only where resolvConf leads to resolved. */
+  uplinkConf?: string;
+}): Promise<Resolvers> {
+  const found = await findServers(options);
+  return withUplinks(found, await readFile(options.uplinkConf ?? '', 'utf8').catch(() => ''));
+}
+
+async function findServers(options: {
   configured: readonly string[];
   resolvConf: string;
   persistPath: string;

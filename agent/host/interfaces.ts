@@ -9,6 +9,8 @@ for (const [net, bits] of [
   ['0.0.0.0', 8],
   ['127.0.0.0', 8],
   ['169.254.0.0', 16],
+  // stands for nobody (RFC 7600); our link for systemd-resolved has it
+  ['192.0.0.8', 32],
   ['224.0.0.0', 4],
   ['240.0.0.0', 4],
 ] as const)

@@ -5,6 +5,7 @@ import type { Exec } from '../host/exec.ts';
 import type { Sockets } from '../host/sockets.ts';
 import { allBackends, type Backend, type BackendName, detectBackend } from './backend.ts';
 import { checkListeners, judgeInbound, type RootSocket, type UncapturedPort } from './listeners.ts';
+import { readResolved, resolverOf, setResolved } from './resolved.ts';
 import { dropAddress, type LoState, readLo, setLo } from './routes.ts';
 import { capturesDns, NO_RULES, renderRules } from './rules.ts';
 import { type Family, familyOf, type RedirectSpec } from './spec.ts';
@@ -87,13 +88,24 @@ export async function applyRedirect(deps: ApplyDeps, spec: RedirectSpec, options
     const wanted = new Map(families.map((family) => [family, renderRules(captured, family)]));
     const undo = { deps, backend, before, lo, state, first };
     const { after, done } = await write(undo, captured, wanted);
+    // last: it takes no traffic, and names of the mesh are of use only when the rules stand
+    const resolved = await setResolved(deps.exec, await readResolved(deps.exec, deps.procPath), resolverOf(captured));
+    done.push(...resolved.done);
     const [warnings, next] = await Promise.all([
       done.length > 0 ? forgetChangedDns(deps.exec, before, captured) : [],
       armed(deps, { ...state, applied: record(wanted, after) }, options, first),
     ]);
     if (JSON.stringify(next) !== JSON.stringify(stored)) await saveState(deps.stateDir, next);
     const changed = done.length > 0;
-    return { changed, backend: backend.name, families, uncaptured, rootSockets, warnings, revert: next.revert };
+    return {
+      changed,
+      backend: backend.name,
+      families,
+      uncaptured,
+      rootSockets,
+      warnings: [...warnings, ...resolved.warnings],
+      revert: next.revert,
+    };
   });
 }
 
@@ -153,13 +165,14 @@ async function cleanUnlocked(
   }
   // Without a state, ::6 is ours if rules of ours stood beside it: nobody else has a use for this address.
   const ownAddress = lo.address && (state === undefined ? removed.v6 : !state.addressBefore);
+  const resolved = await setResolved(deps.exec, await readResolved(deps.exec, deps.procPath), undefined);
   const [routes, warnings] = await Promise.all([
     setLo(deps.exec, lo, [], false),
     removed.dnsPorts.size > 0 ? forgetDns(deps.exec, [...removed.dnsPorts]) : [],
     ownAddress ? dropAddress(deps.exec) : undefined,
   ]);
   await removeState(deps.stateDir);
-  return { changed: removed.rules || routes.length > 0 || ownAddress, warnings };
+  return { changed: removed.rules || routes.length + resolved.done.length > 0 || ownAddress, warnings };
 }
 
 async function cleanFamily(

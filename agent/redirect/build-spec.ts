@@ -1,4 +1,4 @@
-import type { RedirectSpec } from './spec.ts';
+import { MAX_RESOLVER_DOMAINS, type MeshResolver, type RedirectSpec } from './spec.ts';
 
 /** A local workload as redirection needs it: LocalWorkload joined with the view's inbound ports. */
 export interface SpecWorkload {
@@ -18,6 +18,10 @@ export interface SpecInput {
   readonly dns: boolean;
   /** MeshView.vipRanges. */
   readonly vipRanges: readonly string[];
+  /** The agent's own user, where it probes workloads: it may reach their ports over `lo`. */
+  readonly proberUid?: number | undefined;
+  /** For systemd-resolved; undefined: it is told nothing. */
+  readonly resolver: MeshResolver | undefined;
 }
 
 /**
@@ -46,6 +50,30 @@ export function buildRedirectSpec(input: SpecInput): Omit<RedirectSpec, 'version
     vipRanges: [...input.vipRanges].sort(),
     excludeCidrs: [],
     excludePorts: [],
-    loopbackAllowUids: [],
+    loopbackAllowUids: input.proberUid === undefined ? [] : [input.proberUid],
+    ...(input.resolver === undefined ? {} : { resolver: input.resolver }),
+  };
+}
+
+/**
+ * What systemd-resolved is told of the mesh: all of its own domain, hosts of ServiceEntries, and `NAME` and `NAME.NS` of these namespaces, the
+ * first one leading. `hosts`: full names and `*.suffix` patterns that the first one sees. At most MAX_RESOLVER_DOMAINS, in order of the alphabet.
+ */
+export function meshResolver(
+  port: number,
+  namespaces: readonly string[],
+  hosts: Iterable<string>,
+  clusterDomain: string,
+): MeshResolver {
+  const route = new Set<string>();
+  for (const host of hosts) {
+    const domain = host.replace(/^\*\./, '');
+    if (domain.includes('.') && !domain.endsWith(`.${clusterDomain}`)) route.add(domain);
+  }
+  const own = [clusterDomain, ...namespaces];
+  return {
+    port,
+    search: namespaces.map((namespace) => `${namespace}.${clusterDomain}`),
+    route: [...own, ...[...route].sort()].slice(0, MAX_RESOLVER_DOMAINS),
   };
 }

@@ -13,6 +13,7 @@ import { readOwn, readUntrusted, writeUntrusted } from './files.ts';
 import { checkListeners, judgeInbound } from './listeners.ts';
 import { planText } from './plan.ts';
 import { neverPorts, permit, type RedirectPolicy } from './policy.ts';
+import { readResolved, resolvedStands, resolverOf } from './resolved.ts';
 import type { RedirectResult } from './result.ts';
 import { readLo } from './routes.ts';
 import { renderRules } from './rules.ts';
@@ -23,7 +24,12 @@ import { TABLES } from './tables.ts';
 /** The part of agent.yaml that redirection needs; AgentConfig fits. */
 export interface RedirectConfig {
   readonly runDir: string;
-  readonly workloads: readonly { readonly user: string; readonly portOwners: readonly string[] }[];
+  readonly workloads: readonly {
+    readonly group: string;
+    readonly user: string;
+    readonly portOwners: readonly string[];
+  }[];
+  readonly defaultNamespace: string;
   readonly ports: Readonly<
     Record<'outbound' | 'inbound' | 'metrics' | 'readiness' | 'dns' | 'envoyMetrics' | 'gossip', number>
   >;
@@ -173,6 +179,7 @@ async function readConfig(
 const DEFAULTS: RedirectConfig = {
   runDir: '/run/mesh',
   workloads: [],
+  defaultNamespace: 'default',
   ports: { outbound: 0, inbound: 0, metrics: 0, readiness: 0, dns: 0, envoyMetrics: 0, gossip: 0 },
   redirect: { enabled: true, onProxyFailure: 'closed', loopbackAllow: [], excludeCidrs: [], excludePorts: [] },
   dns: { enabled: true },
@@ -303,6 +310,7 @@ async function check(run: Run): Promise<number> {
       if (!upToDate(tables.get(family)!.get(name)!, wanted, state?.applied[`${family}/${name}`]))
         stale.push(`${family}/${name}`);
     }
+  if (!resolvedStands(await readResolved(run.apply.exec), resolverOf(captured))) stale.push('systemd-resolved');
   if ((await readLo(run.apply.exec, families)).address !== families.includes('v6')) stale.push('lo/::6');
   run.print(
     stale.length === 0
@@ -374,6 +382,7 @@ async function policyOf(run: Run): Promise<RedirectPolicy> {
     dnsEnabled: config.dns.enabled,
     neverPorts: neverPorts(config),
     excludeCidrs: config.redirect.excludeCidrs,
+    namespaces: new Set([...config.workloads.map((w) => w.group.split('/')[0] ?? ''), config.defaultNamespace]),
   };
 }
 

@@ -34,7 +34,8 @@ export async function checkListeners(
     checkPort(tcp, port, families, proxy, 'the proxy');
   if (!capturesDns(spec)) return;
   const dnsOwners = new Set([0, agentUid]);
-  for (const port of new Set(spec.workloads.map((w) => w.dnsPort))) {
+  const asked = spec.resolver === undefined ? [] : [spec.resolver.port];
+  for (const port of new Set([...spec.workloads.map((w) => w.dnsPort), ...asked])) {
     checkPort(tcp, port, families, dnsOwners, 'mesh-agent-dns');
     checkPort(udp, port, families, dnsOwners, 'mesh-agent-dns');
   }

@@ -1,6 +1,6 @@
 import { MeshError } from '../../api/errors.ts';
 import { canonicalCidr } from './rules.ts';
-import { familyOf, type RedirectSpec } from './spec.ts';
+import { familyOf, type MeshResolver, type RedirectSpec } from './spec.ts';
 
 /** What agent.yaml, which only root writes, lets a spec ask for. Users are resolved to uids by the root oneshot itself. */
 export interface RedirectPolicy {
@@ -20,6 +20,8 @@ export interface RedirectPolicy {
   /** Built-in ports (22, gossip, controllers, the mesh's own) and agent.yaml's: captured neither way. */
   readonly neverPorts: ReadonlySet<number>;
   readonly excludeCidrs: readonly string[];
+  /** Namespaces of agent.yaml's bindings and its default one: the only single labels that systemd-resolved may be told of. */
+  readonly namespaces: ReadonlySet<string>;
 }
 
 /** Outbound ports of the workloads after the first (DESIGN 7). */
@@ -72,17 +74,40 @@ export function permit(spec: RedirectSpec, policy: RedirectPolicy): RedirectSpec
         deny(path, `uid ${uid} is no owner that agent.yaml names`);
   }
   for (const uid of spec.loopbackAllowUids)
-    if (!policy.loopbackAllowUids.has(uid))
+    if (!policy.loopbackAllowUids.has(uid) && uid !== policy.agentUid)
       deny('loopbackAllowUids', `uid ${uid} is not in agent.yaml's loopbackAllow`);
   for (const range of spec.vipRanges)
     if (!isVipRange(range)) deny('vipRanges', `${range} is outside 240.0.0.0/4 and fc00::/7`);
+  if (spec.resolver !== undefined) checkResolver(spec.resolver, policy, deny);
   const ports = new Set([...policy.neverPorts, ...spec.excludePorts]);
   return {
     ...spec,
     excludePorts: [...ports].sort((a, b) => a - b),
     excludeCidrs: [...new Set([...policy.excludeCidrs, ...spec.excludeCidrs])].sort(),
-    loopbackAllowUids: [...policy.loopbackAllowUids].sort((a, b) => a - b),
+    // The agent's own user asks for itself: it probes workloads.
+    loopbackAllowUids: [...new Set([...policy.loopbackAllowUids, ...spec.loopbackAllowUids])].sort((a, b) => a - b),
   };
+}
+
+/**
+ * resolved answers for every user of the host: a whole top-level domain, or all names (`~.`), is not to be had by an agent that was taken
+ * over. Hosts of ServiceEntries it may name, as the mesh's config does.
+ */
+function checkResolver(
+  { port, search, route }: MeshResolver,
+  policy: RedirectPolicy,
+  deny: (path: string, reason: string) => never,
+): void {
+  if (port < policy.dnsPort || port >= policy.dnsPort + MAX_DNS_LISTENERS)
+    deny('resolver', `port ${port} is no DNS port of the mesh`);
+  for (const domain of search) {
+    const [namespace = '', ...rest] = domain.split('.');
+    if (rest.join('.') !== 'svc.cluster.local' || !policy.namespaces.has(namespace))
+      deny('resolver', `search domain ${domain} is of no namespace that agent.yaml binds`);
+  }
+  for (const domain of route)
+    if (!domain.includes('.') && !policy.namespaces.has(domain))
+      deny('resolver', `${domain} is a top-level domain and no namespace that agent.yaml binds`);
 }
 
 /** Never wider than /8 (IPv4) or /40 (IPv6): a route to `lo` takes all of it off the network. */

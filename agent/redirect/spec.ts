@@ -33,6 +33,18 @@ export interface RedirectSpec {
   readonly excludePorts: readonly number[];
   /** Users that may talk to workloads' ports over loopback, besides root, the proxy and the port's owners. */
   readonly loopbackAllowUids: readonly number[];
+  /** What systemd-resolved is to ask the agent for, where it answers on this host. */
+  readonly resolver?: MeshResolver;
+}
+
+/** The mesh's names as systemd-resolved is told of them: domains without a leading dot or `~`, lower-case. */
+export interface MeshResolver {
+  /** The agent's DNS port that it asks. */
+  readonly port: number;
+  /** Appended to names of one label. */
+  readonly search: readonly string[];
+  /** Names that are asked for there: these and all below them. */
+  readonly route: readonly string[];
 }
 
 /** A workload's port: taken to the inbound listener when another host, or the proxy over `lo`, connects to it. */
@@ -58,6 +70,9 @@ export const MAX_SPEC_BYTES = 256 << 10;
 const MAX_WORKLOADS = 100;
 const MAX_PORTS = 1000;
 const MAX_LIST = 256;
+const MAX_DNS_NAMESPACES = 37;
+/** resolved takes 1024 for a link. */
+export const MAX_RESOLVER_DOMAINS = 1000;
 
 /** Hash of what a spec asks for; the request id is left out. Equal hash, equal rules. */
 export function specHash(spec: RedirectSpec): string {
@@ -91,6 +106,7 @@ export function parseSpec(text: string): RedirectSpec {
     excludeCidrs: list(o.excludeCidrs, 'excludeCidrs', MAX_LIST, cidr),
     excludePorts: list(o.excludePorts, 'excludePorts', MAX_LIST, (v, p) => integer(v, p, 1, 65535)),
     loopbackAllowUids: list(o.loopbackAllowUids, 'loopbackAllowUids', MAX_LIST, (v, p) => integer(v, p, 0, MAX_UID)),
+    ...(o.resolver === undefined ? {} : { resolver: resolver(o.resolver, 'resolver') }),
   };
   unique(spec.families, 'families');
   unique(
@@ -121,6 +137,7 @@ const SPEC_KEYS = [
   'excludeCidrs',
   'excludePorts',
   'loopbackAllowUids',
+  'resolver',
 ];
 const MAX_UID = 0xffff_fffe;
 
@@ -152,6 +169,15 @@ function workload(value: unknown, path: string): RedirectWorkload {
     uid: integer(o.uid, `${path}.uid`, 1, MAX_UID),
     outboundPort: integer(o.outboundPort, `${path}.outboundPort`, 1024, 65535),
     dnsPort: integer(o.dnsPort, `${path}.dnsPort`, 1024, 65535),
+  };
+}
+
+function resolver(value: unknown, path: string): MeshResolver {
+  const o = record(value, path, ['port', 'search', 'route']);
+  return {
+    port: integer(o.port, `${path}.port`, 1024, 65535),
+    search: list(o.search, `${path}.search`, MAX_DNS_NAMESPACES, domain),
+    route: list(o.route, `${path}.route`, MAX_RESOLVER_DOMAINS, domain),
   };
 }
 
@@ -188,6 +214,14 @@ function cidr(value: unknown, path: string): string {
   if (typeof value !== 'string' || !isCidr(value)) throw invalid(path, 'an IP address or CIDR');
   return value;
 }
+
+function domain(value: unknown, path: string): string {
+  if (typeof value !== 'string' || value.length > 253 || !DOMAIN.test(value)) throw invalid(path, 'a DNS name');
+  return value;
+}
+
+/** A leading `-` would be an option of resolvectl. */
+const DOMAIN = /^[a-z0-9_]([-a-z0-9_]{0,62})(\.[a-z0-9_]([-a-z0-9_]{0,62}))*$/;
 
 function unique(values: readonly unknown[], path: string): void {
   if (new Set(values).size !== values.length) throw invalid(path, 'no duplicates');

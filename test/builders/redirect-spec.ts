@@ -43,6 +43,7 @@ export function buildPolicy(part: Partial<RedirectPolicy> = {}): RedirectPolicy 
     dnsEnabled: true,
     neverPorts: new Set([22, 15200, 15201, 15300]),
     excludeCidrs: [],
+    namespaces: new Set(['default']),
     ...part,
   };
 }

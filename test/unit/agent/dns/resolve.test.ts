@@ -10,8 +10,8 @@ import {
   RCODE,
   withId,
 } from '../../../../agent/dns/message.ts';
-import { createNames, decide } from '../../../../agent/dns/resolve.ts';
-import { findResolvers, parseResolvConf } from '../../../../agent/dns/upstreams.ts';
+import { createNames, decide, isBelow } from '../../../../agent/dns/resolve.ts';
+import { findResolvers, parseResolvConf, withUplinks } from '../../../../agent/dns/upstreams.ts';
 
 const reviews = { v4: ['240.240.0.1'], v6: ['fd6d::1'] };
 const names = createNames((namespace) => {
@@ -253,4 +253,34 @@ t.test('resolvers: configured, else found now, else found once', async (t) => {
   t.strictSame(await find('empty'), { servers: ['10.0.0.1'], search: [] }, 'resolv.conf was emptied: the earlier ones');
   t.strictSame(await find('missing', [], 'broken'), { servers: [], search: [] });
   t.strictSame(await find('resolv.conf', ['9.9.9.9']), { servers: ['9.9.9.9'], search: ['x'] });
+});
+
+t.test('where the resolver is systemd-resolved, the servers that it asks itself are known too', async (t) => {
+  const stub = { servers: ['127.0.0.53'], search: [] };
+  t.strictSame(withUplinks(stub, 'nameserver 10.0.0.1\nnameserver 127.0.0.53\n'), { ...stub, uplinks: ['10.0.0.1'] });
+  t.strictSame(withUplinks(stub, ''), { ...stub, uplinks: [] }, 'none is none: not the stub again');
+  const plain = { servers: ['10.0.0.1'], search: [] };
+  t.strictSame(withUplinks(plain, 'nameserver 10.0.0.2\n'), plain);
+  const dir = t.testdir({ 'resolv.conf': 'nameserver 127.0.0.53\n', uplinks: 'nameserver 10.0.0.1\n' });
+  const found = await findResolvers({
+    configured: [],
+    resolvConf: `${dir}/resolv.conf`,
+    persistPath: `${dir}/saved`,
+    uplinkConf: `${dir}/uplinks`,
+  });
+  t.strictSame(found, { ...stub, uplinks: ['10.0.0.1'] });
+});
+
+t.test('a name is below a domain by whole labels', async (t) => {
+  const domains = new Set(['svc.cluster.local', 'api.example.com', 'default']);
+  for (const name of [
+    'svc.cluster.local',
+    'a.b.svc.cluster.local',
+    'api.example.com',
+    'www.api.example.com',
+    'x.default',
+  ])
+    t.ok(isBelow(name, domains), name);
+  for (const name of ['', 'example.com', 'myapi.example.com', 'default.x', 'cluster.local'])
+    t.notOk(isBelow(name, domains), name);
 });

@@ -210,6 +210,34 @@ t.test('no resolver, none that answers: SERVFAIL, while mesh names go on', async
   t.match(await ask(dead.basePort, 'example.com'), { rcode: 'SERVFAIL' });
 });
 
+t.test(
+  'a name that systemd-resolved sends here is not sent to it again, but to the servers it asks itself',
+  async (t) => {
+    const port = await freePort();
+    const stub = await openResolver(t, '127.0.0.4', port, resolved);
+    const uplink = await openResolver(t, '127.0.0.2', port, resolved);
+    let uplinks: string[] | undefined = ['127.0.0.2'];
+    const { basePort } = await openDns(t, {
+      findResolvers: async () => ({ servers: ['127.0.0.4'], search: [], uplinks }),
+      routed: (name) => name.endsWith('api.example.com'),
+      upstreamPort: port,
+    });
+    t.match(await ask(basePort, 'www.api.example.com'), { answers: [{ data: '192.0.2.1' }] });
+    t.match(await ask(basePort, 'other.example.com'), { answers: [{ data: '192.0.2.1' }] });
+    t.strictSame(
+      [uplink.real().map((q) => q.name), stub.real().map((q) => q.name)],
+      [['www.api.example.com'], ['other.example.com']],
+    );
+    uplinks = [];
+    const lonely = await openDns(t, {
+      findResolvers: async () => ({ servers: ['127.0.0.4'], search: [], uplinks }),
+      routed: () => true,
+      upstreamPort: port,
+    });
+    t.match(await ask(lonely.basePort, 'www.api.example.com'), { rcode: 'SERVFAIL' }, 'no loop where it knows none');
+  },
+);
+
 t.test('a resolver that leads back here is found and left out', async (t) => {
   const basePort = await freePort();
   const port = await freePort();

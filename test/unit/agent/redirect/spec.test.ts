@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { buildRedirectSpec, type SpecWorkload } from '../../../../agent/redirect/build-spec.ts';
+import { buildRedirectSpec, meshResolver, type SpecWorkload } from '../../../../agent/redirect/build-spec.ts';
 import { permit } from '../../../../agent/redirect/policy.ts';
 import { MAX_SPEC_BYTES, parseSpec, specHash } from '../../../../agent/redirect/spec.ts';
 import { MeshError } from '../../../../api/errors.ts';
@@ -44,6 +44,11 @@ t.test('strict: refused with the path', async (t) => {
     [json({ vipRanges: 'x' }), 'vipRanges'],
     [json({ excludePorts: [0] }), 'excludePorts[0]'],
     [json({ dns: null }), 'dns'],
+    [json({ resolver: { port: 53, search: [], route: [] } }), 'resolver.port'],
+    [json({ resolver: { port: 15053, search: [], route: ['--help'] } }), 'resolver.route[0]'],
+    [json({ resolver: { port: 15053, search: [], route: ['.'] } }), 'resolver.route[0]'],
+    [json({ resolver: { port: 15053, search: ['~x.y'], route: [] } }), 'resolver.search[0]'],
+    [json({ resolver: { port: 15053, search: [], route: [], more: 1 } }), 'resolver'],
   ] as const)
     t.throws(
       () => parseSpec(text),
@@ -91,6 +96,10 @@ t.test('policy: an agent that was taken over cannot redirect what agent.yaml doe
     { vipRanges: ['2001:db8::/48'] },
     { vipRanges: ['fd00::/16'] },
     { vipRanges: ['0.0.0.0/0'] },
+    { resolver: { port: 53_000, search: [], route: [] } },
+    { resolver: { port: 15053, search: [], route: ['com'] } },
+    { resolver: { port: 15053, search: ['bank.example'], route: [] } },
+    { resolver: { port: 15053, search: ['other.svc.cluster.local'], route: [] } },
   ];
   for (const part of denied)
     t.throws(() => permit(buildSpec(part), buildPolicy()), { code: 'REDIRECT_DENIED' }, JSON.stringify(part));
@@ -133,6 +142,7 @@ t.test('the spec of a host: same workloads in any order, same hash; only STRICT 
     workloads,
     dns: true,
     vipRanges: ['fd6d:6573:6800::/48', '240.240.0.0/16'],
+    resolver: undefined,
   };
   const spec = parseSpec(JSON.stringify({ version: 1, requestId: 'x', ...buildRedirectSpec(input) }));
   const turned = {
@@ -148,3 +158,22 @@ t.test('the spec of a host: same workloads in any order, same hash; only STRICT 
   ]);
   t.ok(permit(spec, buildPolicy({ portOwnerUids: new Set([UID.friend]) })));
 });
+
+t.test(
+  'what systemd-resolved is told: the mesh, its namespaces, hosts of ServiceEntries; permitted by agent.yaml',
+  async (t) => {
+    const hosts = ['reviews.default.svc.cluster.local', 'api.example.com', '*.shop.example', 'localname'];
+    const resolver = meshResolver(15053, ['default', 'prod'], hosts, 'svc.cluster.local');
+    t.strictSame(resolver, {
+      port: 15053,
+      search: ['default.svc.cluster.local', 'prod.svc.cluster.local'],
+      route: ['svc.cluster.local', 'default', 'prod', 'api.example.com', 'shop.example'],
+    });
+    const spec = buildSpec({ resolver });
+    t.strictSame(parseSpec(JSON.stringify(spec)), spec);
+    t.ok(permit(spec, buildPolicy({ namespaces: new Set(['default', 'prod']) })));
+    t.throws(() => permit(spec, buildPolicy()), { code: 'REDIRECT_DENIED' }, 'prod is no namespace of this host');
+    const many = Array.from({ length: 1200 }, (_, i) => `h${i}.example.com`);
+    t.equal(meshResolver(15053, ['default'], many, 'svc.cluster.local').route.length, 1000);
+  },
+);
