@@ -3,6 +3,7 @@ import type { ClientView } from '../mesh-view/lookup.ts';
 import type { Destination } from '../mesh-view/specs/common.ts';
 import type { HeaderRules, HttpRetrySpec, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
+import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
 import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
 import { hashPolicies } from './load-balancing.ts';
 import { CLUSTER, clusterName, sniName } from './names.ts';
@@ -30,6 +31,8 @@ export interface Target {
   readonly hash: readonly JsonObject[];
   /** Whether a proxy of the mesh may be at the other end. */
   readonly meshed: boolean;
+  /** What it is told to speak to its application: a workload's own version; from a gateway, whose clients say nothing of it, the declared one. */
+  readonly speaks: '%PROTOCOL%' | 'HTTP/1.1' | 'HTTP/2';
 }
 
 /** Resolves a destination: short names in the rule's namespace; without a port, the service's only one or the port being called. */
@@ -38,16 +41,19 @@ export function resolveDestination(context: RouteContext, destination: Destinati
   const service = context.client.service(host);
   const port =
     destination.port?.number ?? (service?.ports.length === 1 ? service.ports[0]?.number : undefined) ?? context.port;
-  if (service === undefined) return { cluster: sniName(host, port, destination.subset), hash: [], meshed: false };
+  if (service === undefined)
+    return { cluster: sniName(host, port, destination.subset), hash: [], meshed: false, speaks: '%PROTOCOL%' };
   const rule = context.client.destinationRule(service);
   const subset = rule?.subsets.find((candidate) => candidate.name === destination.subset);
   const policy = portPolicy(rule, subset, port);
   const mode = policy.tls?.mode;
-  const transport = service.ports.find((candidate) => candidate.number === port)?.transport;
+  const { transport, protocol } = service.ports.find((candidate) => candidate.number === port) ?? {};
+  const declared = protocol === 'HTTP2' ? 'HTTP/2' : 'HTTP/1.1';
   return {
     cluster: clusterName(context.client, service, port, destination.subset),
     hash: hashPolicies(policy.loadBalancer),
     meshed: mode === 'ISTIO_MUTUAL' || (mode !== 'DISABLE' && transport !== undefined && transport !== 'plain'),
+    speaks: context.gateway === MESH_GATEWAY ? '%PROTOCOL%' : declared,
   };
 }
 

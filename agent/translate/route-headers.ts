@@ -35,7 +35,10 @@ export function hostOf(rules: HeaderRules | undefined): JsonObject {
 }
 
 /** What the other proxy is told, where the destination may be one of the mesh's. */
-export function meshHeaders(workload: WorkloadView, target: { readonly meshed: boolean }): JsonObject {
+export function meshHeaders(
+  workload: WorkloadView,
+  target: { readonly meshed: boolean; readonly speaks: string },
+): JsonObject {
   if (!target.meshed) return {};
   const { app, version } = canonical(workload.labels, workload.name);
   const set = (key: string, value: string) => ({
@@ -44,7 +47,7 @@ export function meshHeaders(workload: WorkloadView, target: { readonly meshed: b
   });
   return {
     request_headers_to_add: [
-      set(MESH_HEADER.protocol, '%PROTOCOL%'),
+      set(MESH_HEADER.protocol, target.speaks),
       set(MESH_HEADER.workload, workload.name),
       set(MESH_HEADER.app, app.replaceAll('%', '%%')),
       set(MESH_HEADER.version, version.replaceAll('%', '%%')),

@@ -7,7 +7,7 @@ import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
 import { cidr, type JsonObject } from './json.ts';
 import { CLUSTER, clusterName, tcpRouteName } from './names.ts';
 import { admitsCall } from './route.ts';
-import { resolveDestination } from './route-action.ts';
+import { type RouteContext, resolveDestination } from './route-action.ts';
 
 /** One chain of a service port that carries bytes, and where they go. */
 export interface TcpRoute {
@@ -130,9 +130,21 @@ function resolve({ client, workload, port }: Builder, namespace: string, destina
 }
 
 function routeOf(builder: Builder, vs: VirtualServiceView, rule: L4Route, name: string, match: JsonObject): TcpRoute {
+  const { client, workload, port } = builder;
+  const context = { client, workload, port: port.number, namespace: vs.namespace, gateway: MESH_GATEWAY };
+  return {
+    name: nameOf(builder, name),
+    match,
+    ...l4Target(context, rule),
+    origins: [...builder.service.origins, ...vs.origins],
+  };
+}
+
+/** Where a tcp or tls rule leads: `cluster` or `weighted_clusters` of a TcpProxy, and its hash policy. */
+export function l4Target(context: RouteContext, rule: L4Route): Pick<TcpRoute, 'target' | 'hash'> {
   const targets = (rule.route ?? []).map((entry) => ({
     weight: entry.weight ?? 0,
-    ...resolve(builder, vs.namespace, entry.destination),
+    ...resolveDestination(context, entry.destination),
   }));
   const [first, ...others] = targets;
   const weighted = targets.filter((target) => target.weight > 0);
@@ -143,15 +155,12 @@ function routeOf(builder: Builder, vs: VirtualServiceView, rule: L4Route, name: 
         ? { cluster: first.cluster }
         : { weighted_clusters: { clusters: weighted.map(({ cluster, weight }) => ({ name: cluster, weight })) } };
   return {
-    name: nameOf(builder, name),
-    match,
     target,
     hash: targets
       .flatMap((entry) => entry.hash)
       .filter(sourceIpOnly)
       .slice(0, 1)
       .map(tcpHash),
-    origins: [...builder.service.origins, ...vs.origins],
   };
 }
 
