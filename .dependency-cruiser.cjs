@@ -2,7 +2,7 @@
  * The arrows of docs/architecture.md, "Imports": who may import whom. Run by `scripts/check` and by test/unit/scripts/arrows.test.ts.
  * Each rule forbids what its page does not allow; type-only imports count like others (a type is an arrow too).
  */
-const PURE = '^(api|agent/mesh-view|agent/translate)/';
+const PURE = '^(api|agent/mesh-view|agent/translate|agent/explain)/';
 
 /** For each room of the agent, the sibling rooms it may import. A room that is not listed may import none. */
 const AGENT = {

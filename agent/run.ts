@@ -14,6 +14,7 @@ import { type AgentDeps, connect, joinRooms, type Rooms } from './agent.ts';
 import { registerAgentMetrics } from './agent-metrics.ts';
 import { type CaptureTimes, createCaptureTimes } from './capture-times.ts';
 import type { AgentConfig } from './config.ts';
+import { createQuestions } from './controlplane/questions.ts';
 import { inheritedSockets } from './dns/listen-fds.ts';
 import { bootstrap } from './envoy/bootstrap.ts';
 import { mergeMetrics } from './envoy/merge-metrics.ts';
@@ -23,9 +24,11 @@ import { createExec } from './host/exec.ts';
 import { createSockets } from './host/sockets.ts';
 import { createUsers } from './host/users.ts';
 import { createHostFacts, type HostFacts } from './host-facts.ts';
+import { captureRule, createLook, type Look } from './look.ts';
 import { loadQuarantine, saveQuarantine } from './quarantine/quarantine-file.ts';
 import type { Run } from './reconcile.ts';
 import { createRedirectClient, type RedirectClient } from './redirect/client.ts';
+import { neverPorts } from './redirect/policy.ts';
 import { createRedirection, type Redirection } from './redirection.ts';
 import { agentStatus, hostStatus } from './status.ts';
 import { loadPortAssignment } from './workloads/port-store.ts';
@@ -171,13 +174,32 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
     teller.soon();
   });
   const { controlplane, identity, dns } = rooms;
-  const local = localServers(config, deps, rooms, { status, leave: () => followers.leave(), ready: () => ready });
+  const look = createLook({
+    host: config.host,
+    envoy: rooms.envoy,
+    last: () => reconciler.last(),
+    refused: () => reconciler.refused(),
+    ackedGeneration: () => xds.status().ackedGeneration,
+    dnsEnabled: config.dns.enabled,
+    uncaptured: captureRule(config.redirect, neverPorts(config)),
+    now: () => clock.now(),
+  });
+  const local = localServers(config, deps, rooms, { status, look, leave: () => followers.leave(), ready: () => ready });
+  const questions = createQuestions({
+    api: hostApi,
+    urls: rooms.controllers,
+    answer: (query) => look.answer(query),
+    clock,
+    random: deps.random,
+    log: log.child('questions'),
+  });
   return {
     parts: [
       identity, // first: what config brings is signed and asked for with it
       controlplane,
       gossip,
       ...local,
+      questions,
       watcher,
       xds,
       warmStart,
@@ -205,7 +227,7 @@ function localServers(
   config: AgentConfig,
   deps: AgentDeps,
   rooms: Rooms,
-  life: { status(): AgentStatus; leave(): Promise<void>; ready(): boolean },
+  life: { readonly look: Look; status(): AgentStatus; leave(): Promise<void>; ready(): boolean },
 ): readonly Part[] {
   const log = deps.log.child('admin');
   const admin = createAdmin({
@@ -216,6 +238,7 @@ function localServers(
     desired: () => plain(rooms.controlplane.current()),
     endpoints: () => plain(rooms.gossip.snapshot()),
     setLogLevel: deps.setLogLevel,
+    look: (query) => life.look.answer(query),
     leave: life.leave,
     log,
   });

@@ -13,8 +13,10 @@ import { createHostDirectory, createTokenIssuer } from './hosts.ts';
 import { meshStatus } from './mesh-status.ts';
 import { registerConfigRoutes } from './publish/config-routes.ts';
 import { registerIdentityRoutes } from './publish/identity-routes.ts';
+import { registerQuestionRoutes } from './publish/question-routes.ts';
 import { registerSecretRoutes } from './publish/secret-routes.ts';
 import { createPublishServer, type PublishServer } from './publish/server.ts';
+import { createQuestions } from './questions.ts';
 import { createReports, parseHostStatus } from './reports.ts';
 import { createRest, type Rest } from './rest/server.ts';
 import { createRenewal, issueServerTls, type ServerTls } from './server-certificate.ts';
@@ -117,6 +119,7 @@ function createRooms(config: ControllerConfig, { store, keys, facts }: State, { 
   return {
     startedAt: clock.now(),
     reports,
+    questions: createQuestions(clock, (host) => reports.get(host)?.at),
     rows,
     anchors,
     hosts: createHostDirectory({ store, reports, clock }),
@@ -137,7 +140,7 @@ type Rooms = ReturnType<typeof createRooms>;
 function createRestOf(
   config: ControllerConfig,
   { store, authority, paths, vault }: State,
-  { signer, anchors, hosts, tokens, startedAt }: Rooms,
+  { signer, anchors, hosts, tokens, questions, startedAt }: Rooms,
   { clock, log, tls }: ControllerDeps & { readonly tls: ServerTls },
 ): Rest {
   const { replica, trustDomain } = config;
@@ -164,13 +167,13 @@ function createRestOf(
       rootKeysHere: (await rootKeysOnController(paths.keys)).length > 0,
     });
   // The signer watches the store: it needs no word of a commit.
-  return createRest(options, { store, clock, log, hosts, tokens, vault, status, onCommit: () => {} });
+  return createRest(options, { store, clock, log, hosts, tokens, questions, vault, status, onCommit: () => {} });
 }
 
 function createPublishOf(
   config: ControllerConfig,
   { store, authority, vault }: State,
-  { signer, anchors, rows, reports }: Rooms,
+  { signer, anchors, rows, reports, questions }: Rooms,
   rest: Pick<Rest, 'record'>,
   { clock, log, tls }: ControllerDeps & { readonly tls: ServerTls },
 ): PublishServer {
@@ -187,6 +190,7 @@ function createPublishOf(
         clock,
         log: log.child('publish'),
       };
+      registerQuestionRoutes(server, { ...known, questions });
       registerSecretRoutes(server, { ...known, store, vault, record: (event) => rest.record(event) });
       registerIdentityRoutes(server, {
         ...known,

@@ -1,12 +1,13 @@
 /**
- * The agent's admin API on a unix socket, for meshctl on this host (paths in api/http/admin-api.ts). In: GET and two POSTs. Out: JSON.
- * Access is by the socket's mode, 0660 and its folder's group. Must never: answer a private key, take a body above 4 KiB.
+ * The agent's admin API on a unix socket, for meshctl on this host (paths in api/http/admin-api.ts). In: GET and three POSTs. Out: JSON.
+ * Access is by the socket's mode, 0660 and its folder's group. Must never: answer a private key, take a body above 16 KiB.
  */
 import { chmod, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { errorLine, MeshError } from '../../api/errors.ts';
 import { ADMIN_API, type AgentStatus, type PeerRow } from '../../api/http/admin-api.ts';
+import { HOST_QUERY_LIMITS, type HostAnswer, type HostQuery, parseHostQuery } from '../../api/http/host-query.ts';
 import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger, LogLevel } from '../../runtime/log.ts';
 
@@ -19,12 +20,14 @@ export interface AdminDeps {
   desired(): unknown;
   endpoints(): unknown;
   setLogLevel(level: LogLevel): void;
+  /** Answers a question about this host's Envoy. */
+  look(query: HostQuery): Promise<HostAnswer>;
   /** Withdraws this host's endpoints, tells the peers and drains; resolves when done. */
   leave(): Promise<void>;
   readonly log: Logger;
 }
 
-const MAX_BODY = 4096;
+const MAX_BODY = HOST_QUERY_LIMITS.queryBytes;
 const LEVELS: readonly string[] = ['error', 'warn', 'info', 'debug'];
 
 export function createAdmin(deps: AdminDeps): Part {
@@ -81,6 +84,8 @@ async function answer(deps: AdminDeps, request: IncomingMessage, response: Serve
       await deps.leave();
       return send(response, 204);
     }
+    if (request.method === 'POST' && path === ADMIN_API.look)
+      return send(response, 200, await deps.look(parseHostQuery(JSON.parse(await bodyOf(request)))));
     if (request.method === 'POST' && path === ADMIN_API.logLevel) {
       const level = (JSON.parse(await bodyOf(request)) as { level?: unknown } | null)?.level;
       if (typeof level !== 'string' || !LEVELS.includes(level)) {
@@ -89,13 +94,22 @@ async function answer(deps: AdminDeps, request: IncomingMessage, response: Serve
       deps.setLogLevel(level as LogLevel);
       return send(response, 204);
     }
-    const known = read !== undefined || path === ADMIN_API.leave || path === ADMIN_API.logLevel;
+    const posts: readonly string[] = [ADMIN_API.leave, ADMIN_API.logLevel, ADMIN_API.look];
+    const known = read !== undefined || posts.includes(path);
     send(response, known ? 405 : 404, { code: 'NOT_FOUND', message: `no ${request.method} ${path}` });
   } catch (error) {
-    const bad = error instanceof SyntaxError || (error instanceof MeshError && error.code === 'BODY_INVALID');
-    if (!bad) deps.log.warn('admin request failed', { path, error });
-    send(response, bad ? 400 : 500, { code: bad ? 'BODY_INVALID' : 'INTERNAL', message: errorLine(error) });
+    const { status, code } = failureOf(error);
+    if (status === 500) deps.log.warn('admin request failed', { path, error });
+    send(response, status, { code, message: errorLine(error) });
   }
+}
+
+/** Bad input and an Envoy that does not answer are no faults of the agent. */
+function failureOf(error: unknown): { status: number; code: string } {
+  if (error instanceof SyntaxError) return { status: 400, code: 'BODY_INVALID' };
+  const code = error instanceof MeshError ? error.code : '';
+  if (code === 'BODY_INVALID' || code === 'QUERY_INVALID') return { status: 400, code };
+  return code === 'ENVOY_ADMIN' ? { status: 503, code } : { status: 500, code: 'INTERNAL' };
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {

@@ -7,7 +7,11 @@ import {
   AGENT_API,
   type EnrolRequest,
   type EnrolResponse,
+  type HostQuestion,
+  type HostReply,
   type HostStatus,
+  type SecretsRequest,
+  type SecretsResponse,
   type SvidRequest,
   type SvidResponse,
 } from '../../api/http/agent-api.ts';
@@ -18,15 +22,21 @@ export interface HostApi {
   enrol(url: string, request: EnrolRequest, signal?: AbortSignal): Promise<EnrolResponse>;
   /** Asks one controller after another. Throws the last one's error. */
   svids(request: SvidRequest, signal?: AbortSignal): Promise<SvidResponse>;
+  /** Secrets of gateways, by long poll of one controller after another. Throws the last one's error. */
+  secrets(request: SecretsRequest, signal?: AbortSignal): Promise<SecretsResponse>;
   /** Tells every controller: each keeps statuses in memory. Resolves when all were tried. */
   status(status: HostStatus, signal?: AbortSignal): Promise<void>;
+  /** Waits at one controller for a question to this host; undefined: none came. Throws the controller's error. */
+  question(url: string, waitSeconds: number, signal?: AbortSignal): Promise<HostQuestion | undefined>;
+  reply(url: string, id: string, reply: HostReply, signal?: AbortSignal): Promise<void>;
   /** How the last call to each URL ended. */
   contacts(): ReadonlyMap<string, { readonly reachable: boolean; readonly lastError?: string }>;
   close(): void;
 }
 
 const TIMEOUT_MS = 10_000;
-const MAX_ANSWER = 1 << 20;
+/** A Secret may have half a megabyte, and an answer goes on until it has one. */
+const MAX_ANSWER = 4 << 20;
 
 export function createHostApi(deps: {
   urls(): readonly string[];
@@ -45,11 +55,19 @@ export function createHostApi(deps: {
   const asHost = createTlsClient({ trust, identity: deps.identity, now: deps.now });
   const contacts = new Map<string, { reachable: boolean; lastError?: string }>();
 
-  const send = async (url: string, method: 'POST' | 'PUT', path: string, body: unknown, signal?: AbortSignal) => {
+  const send = async (
+    url: string,
+    method: 'GET' | 'POST' | 'PUT',
+    path: string,
+    body: unknown,
+    signal?: AbortSignal,
+    timeoutMs = TIMEOUT_MS,
+  ) => {
     const client = path === AGENT_API.enrol ? anonymous : asHost;
     try {
       trust();
-      const call = { method, url: url + path, body: JSON.stringify(body), maxBytes: MAX_ANSWER, timeoutMs: TIMEOUT_MS };
+      const text = body === undefined ? {} : { body: JSON.stringify(body) };
+      const call = { method, url: url + path, ...text, maxBytes: MAX_ANSWER, timeoutMs };
       const answer = await client.call({ ...call, signal });
       contacts.set(url, { reachable: true });
       return expectOk(url, answer);
@@ -75,8 +93,29 @@ export function createHostApi(deps: {
       }
       throw last;
     },
+    async secrets(request, signal) {
+      let last: unknown = new MeshError('CONTROLLER_UNREACHABLE', 'no controller is known');
+      for (const url of deps.urls()) {
+        try {
+          const timeoutMs = request.wait * 1000 + TIMEOUT_MS;
+          return JSON.parse(await send(url, 'POST', AGENT_API.secrets, request, signal, timeoutMs)) as SecretsResponse;
+        } catch (error) {
+          if (signal?.aborted) throw error;
+          last = error;
+        }
+      }
+      throw last;
+    },
     async status(status, signal) {
       await Promise.allSettled(deps.urls().map((url) => send(url, 'PUT', AGENT_API.status, status, signal)));
+    },
+    async question(url, waitSeconds, signal) {
+      const path = `${AGENT_API.questions}?wait=${waitSeconds}`;
+      const text = await send(url, 'GET', path, undefined, signal, waitSeconds * 1000 + TIMEOUT_MS);
+      return text === '' ? undefined : (JSON.parse(text) as HostQuestion);
+    },
+    async reply(url, id, reply, signal) {
+      await send(url, 'PUT', AGENT_API.reply(id), reply, signal);
     },
     contacts: () => contacts,
     close() {

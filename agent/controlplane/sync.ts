@@ -84,7 +84,8 @@ export function createSync(deps: SyncDeps): { run(signal: AbortSignal): Promise<
   };
 }
 
-function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+/** Resolves after `ms` of that clock, or when the signal aborts. */
+export function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
     const end = () => {

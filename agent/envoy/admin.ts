@@ -9,7 +9,22 @@ export interface EnvoyAdmin {
   prometheus(): Promise<string>;
   /** Listeners are closed step by step over the drain time; connections are asked to go (GOAWAY, Connection: close). */
   drain(): Promise<void>;
+  /** Entries of one part of Envoy's config (admin.v3.ConfigDump, proto3 JSON); `nameRegex` (RE2) narrows them down. Private keys are redacted by Envoy. */
+  configDump(part: DumpPart, nameRegex?: string): Promise<readonly unknown[]>;
+  /** Clusters with their endpoints as load balancing has them (admin.v3.ClusterStatus); `nameRegex` as above. */
+  clusterStatuses(nameRegex?: string): Promise<readonly unknown[]>;
+  /** Log levels by logger, after setting those given: logger to level, '' for all. */
+  logLevels(change?: Readonly<Record<string, string>>): Promise<Readonly<Record<string, string>>>;
 }
+
+/** Parts of config_dump that are lists of resources. */
+export type DumpPart =
+  | 'dynamic_listeners'
+  | 'dynamic_route_configs'
+  | 'dynamic_active_clusters'
+  | 'dynamic_active_secrets'
+  | 'dynamic_warming_secrets'
+  | 'ecds_filters';
 
 const TIMEOUT_MS = 5000;
 /** 64 MiB: some 300,000 series. */
@@ -28,10 +43,38 @@ export function createEnvoyAdmin(socketPath: string): EnvoyAdmin {
     async drain() {
       await call(socketPath, 'POST', '/drain_listeners?graceful');
     },
+    async configDump(part, nameRegex) {
+      const query = new URLSearchParams({
+        resource: part,
+        ...(nameRegex === undefined ? {} : { name_regex: nameRegex }),
+      });
+      return list(await call(socketPath, 'GET', `/config_dump?${query}`, NOT_FOUND), 'configs');
+    },
+    async clusterStatuses(nameRegex) {
+      const query = new URLSearchParams({ format: 'json', ...(nameRegex === undefined ? {} : { filter: nameRegex }) });
+      return list(await call(socketPath, 'GET', `/clusters?${query}`), 'cluster_statuses');
+    },
+    async logLevels(change = {}) {
+      const { '': all, ...some } = change;
+      if (all !== undefined) await call(socketPath, 'POST', `/logging?level=${encodeURIComponent(all)}`);
+      const paths = Object.entries(some).map(([logger, level]) => `${logger}:${level}`);
+      if (paths.length > 0) await call(socketPath, 'POST', `/logging?paths=${encodeURIComponent(paths.join(','))}`);
+      const text = await call(socketPath, 'POST', '/logging');
+      return Object.fromEntries([...text.matchAll(/^ +(\S+): (\w+)$/gm)].map(([, logger, level]) => [logger, level]));
+    },
   };
 }
 
-function call(socketPath: string, method: string, path: string): Promise<string> {
+/** What config_dump answers where there is nothing of a part. */
+const NOT_FOUND = 404;
+
+function list(text: string, key: string): readonly unknown[] {
+  const items = text === '' ? undefined : (JSON.parse(text) as Record<string, unknown>)[key];
+  return Array.isArray(items) ? items : [];
+}
+
+/** `empty`: a status that means: nothing there. */
+function call(socketPath: string, method: string, path: string, empty?: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const failed = (cause: unknown) =>
       reject(new MeshError('ENVOY_ADMIN', `Envoy's admin did not answer ${method} ${path}`, { cause }));
@@ -47,6 +90,7 @@ function call(socketPath: string, method: string, path: string): Promise<string>
       response.on('end', () => {
         const body = Buffer.concat(chunks).toString('utf8');
         if (response.statusCode === 200) resolve(body);
+        else if (response.statusCode === empty) resolve('');
         else failed(new Error(`status ${response.statusCode}: ${body.slice(0, 200)}`));
       });
     });

@@ -14,6 +14,8 @@ export const ADMIN_API = {
   endpoints: '/endpoints',
   /** POST {"level": "debug"} -> 204 */
   logLevel: '/log-level',
+  /** POST HostQuery (host-query.ts) -> HostAnswer: what a controller relays, without one */
+  look: '/look',
   /** POST -> 204 after the host withdrew its endpoints and drained: called before an orderly stop */
   leave: '/leave',
 } as const;

@@ -32,7 +32,9 @@ export interface HostQuestion {
 }
 
 /** The answer, or why there is none. */
-export type HostReply = { readonly answer: HostAnswer } | { readonly error: { readonly code: string; readonly message: string } };
+export type HostReply =
+  | { readonly answer: HostAnswer }
+  | { readonly error: { readonly code: string; readonly message: string } };
 
 export interface EnrolRequest {
   /** Token id and one-shot secret out of the join string. */

@@ -17,6 +17,11 @@ export const OPERATOR_API = {
   hosts: '/apis/hostmesh.io/v1/hosts',
   /** POST {} -> 200 Host with spec.revoked true: takes effect by signed config, within seconds. */
   revokeHost: (name: string): string => `/apis/hostmesh.io/v1/hosts/${encodeURIComponent(name)}/revoke`,
+  /**
+   * POST HostQuery (host-query.ts, at most 16 KiB) -> HostAnswer, relayed to the host's agent. Needs `get` (`update` for a change) and, but for
+   * admins, that every WorkloadGroup of the host is in one's namespaces. 503 while the host is not connected, 429 above 5 a second.
+   */
+  lookIntoHost: (name: string): string => `/apis/hostmesh.io/v1/hosts/${encodeURIComponent(name)}/look`,
   /** GET -> MeshStatus */
   status: '/apis/hostmesh.io/v1/status',
 } as const;

@@ -32,6 +32,10 @@ const BY_CODE: Readonly<Record<string, (error: MeshError) => Status>> = {
   STORE_LOCKED: (error) => serviceUnavailable(error.message),
   STORE_FAILED: (error) => serviceUnavailable(error.message),
   STORE_CLOSED: () => serviceUnavailable('the controller is stopping'),
+  HOST_SILENT: (error) => serviceUnavailable(error.message),
+  HOST_FAILED: (error) => serviceUnavailable(error.message),
+  HOST_BUSY: (error) => failure('TooManyRequests', error.message, { retryAfterSeconds: 1 }),
+  QUERY_INVALID: (error) => badRequest(error.message),
   AUDIT_UNAVAILABLE: (error) => serviceUnavailable(error.message),
   TOKEN_INVALID: (error) => {
     const field = String(error.details.field ?? 'spec');

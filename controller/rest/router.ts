@@ -6,6 +6,7 @@ import type { Logger } from '../../runtime/log.ts';
 import { type Answer, booleanOf, type Call, type KindTarget, ok } from './call.ts';
 import { discover, type ExtraResource, extraResource } from './discovery.ts';
 import { refuse } from './errors.ts';
+import { type LookDeps, lookIntoHost } from './look.ts';
 import { applyTransaction, createToken, type OperatorDeps, readHosts, revokeHost } from './operator.ts';
 import { getObject, listObjects } from './reads.ts';
 import { noEvents, review } from './reviews.ts';
@@ -13,7 +14,7 @@ import { kindTarget, parseResourcePath, type ResourcePath } from './target.ts';
 import { prepareWatch, type Watch } from './watch.ts';
 import { createObject, deleteCollection, deleteObject, patchObject, updateObject } from './writes.ts';
 
-export interface RouterDeps extends OperatorDeps {
+export interface RouterDeps extends OperatorDeps, LookDeps {
   readonly log: Logger;
 }
 
@@ -78,6 +79,7 @@ async function perform(deps: RouterDeps, call: Call, target: KindTarget, verb: V
 
 async function routeHost(deps: RouterDeps, call: Call, path: ResourcePath, target: KindTarget): Promise<Answer> {
   if (path.subresource === 'revoke') return await only(call, 'POST', () => revokeHost(deps, call, path.name as string));
+  if (path.subresource === 'look') return await only(call, 'POST', () => lookIntoHost(deps, call, path.name as string));
   if (path.subresource !== undefined) return refuse(unknownPath());
   if (booleanOf(call.query, 'watch')) return refuse(methodNotAllowed());
   return await only(call, 'GET', () => readHosts(deps, call, target));

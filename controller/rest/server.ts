@@ -22,6 +22,7 @@ import type { Answer, Call } from './call.ts';
 import { refuse, statusOf } from './errors.ts';
 import { createFailureLimit } from './failure-limit.ts';
 import { createJournal, type Quota } from './journal.ts';
+import type { HostRelay } from './look.ts';
 import { createNeighbours } from './neighbours.ts';
 import { created, storedText } from './objects.ts';
 import type { HostDirectory, TokenIssuer } from './operator.ts';
@@ -56,6 +57,7 @@ export interface RestDeps {
   readonly log: Logger;
   readonly hosts: HostDirectory;
   readonly tokens: TokenIssuer;
+  readonly questions: HostRelay;
   readonly vault: SecretVault;
   status(): Promise<MeshStatus>;
   /** Hears the revision of every commit, before the client is answered. */
@@ -96,7 +98,7 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
   };
   const quota = { ...DEFAULT_QUOTA, ...options.quota };
   const journal = createJournal({ store, audit, quota, neighbours, onCommit: deps.onCommit });
-  const { hosts, tokens, vault } = deps;
+  const { hosts, tokens, questions, vault } = deps;
   const router: RouterDeps = {
     store,
     clock,
@@ -106,6 +108,8 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
     validation,
     hosts,
     tokens,
+    questions,
+    questionLimit: createFailureLimit({ perSecond: 5, burst: 20 }),
     vault,
     status: () => deps.status(),
   };

@@ -7,6 +7,7 @@ import { createAdmin } from '../../../../agent/admin/admin-server.ts';
 import { createMetricsServer } from '../../../../agent/admin/metrics-server.ts';
 import { MeshError } from '../../../../api/errors.ts';
 import type { AgentStatus } from '../../../../api/http/admin-api.ts';
+import type { HostQuery } from '../../../../api/http/host-query.ts';
 import { silentLogger } from '../../../../runtime/log.ts';
 
 const abort = () => new AbortController().signal;
@@ -40,6 +41,10 @@ t.test('admin API: reads, log level, leave; the rest is refused', async (t) => {
       throw new MeshError('X', 'broken');
     },
     setLogLevel: (level: string) => void levels.push(level),
+    look: async (query: HostQuery) => {
+      if (query.ask === 'log') throw new MeshError('ENVOY_ADMIN', 'Envoy is down');
+      return { host: 'a', generation: 1, at: '', rows: [] };
+    },
     leave: async () => void leaves++,
     log: silentLogger,
   };
@@ -53,7 +58,11 @@ t.test('admin API: reads, log level, leave; the rest is refused', async (t) => {
     ['POST', '/log-level', '{"level":"loud"}', 400, /expected one of/],
     ['POST', '/log-level', 'null', 400, /expected one of/],
     ['POST', '/log-level', '{', 400, /BODY_INVALID/],
-    ['POST', '/log-level', 'x'.repeat(5000), 400, /larger than/],
+    ['POST', '/log-level', 'x'.repeat(20_000), 400, /larger than/],
+    ['POST', '/look', '{"ask":"config","part":"routes"}', 200, /"rows":\[\]/],
+    ['POST', '/look', '{"ask":"config","part":"keys"}', 400, /QUERY_INVALID.*part/],
+    ['POST', '/look', '{"ask":"log"}', 503, /Envoy is down/],
+    ['GET', '/look', '', 405, /NOT_FOUND/],
     ['POST', '/leave', '', 204, /^$/],
     ['GET', '/leave', '', 405, /NOT_FOUND/],
     ['DELETE', '/status', '', 405, /NOT_FOUND/],

@@ -2,6 +2,8 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { InjectOptions } from 'fastify';
 import type t from 'tap';
+import { MeshError } from '../../../../api/errors.ts';
+import type { HostQuery } from '../../../../api/http/host-query.ts';
 import type { Host, JoinToken } from '../../../../api/http/operator-api.ts';
 import type { Status } from '../../../../api/http/status-errors.ts';
 import { issueCertificate } from '../../../../api/identity/x509.ts';
@@ -33,6 +35,8 @@ export interface Harness {
   readonly commits: number[];
   readonly auditPath: string;
   readonly revoked: string[];
+  /** Questions that went to hosts. Host b never answers. */
+  readonly asked: readonly (readonly [host: string, query: HostQuery])[];
   readonly ca: string;
   readonly adminToken: string;
   /** A request as mesh-admin, JSON both ways unless `headers` say otherwise. */
@@ -87,6 +91,7 @@ export async function startRest(t: Tap, options: Partial<RestOptions> = {}): Pro
   const clock = createFakeClock();
   const commits: number[] = [];
   const revoked: string[] = [];
+  const asked: [string, HostQuery][] = [];
   const auditPath = join(folder, 'audit.jsonl');
   const tls = selfMade();
   const rest = createRest(
@@ -104,6 +109,13 @@ export async function startRest(t: Tap, options: Partial<RestOptions> = {}): Pro
       log: silentLogger,
       hosts: fakeHosts(revoked),
       tokens: { create: async (spec) => fakeToken(spec) },
+      questions: {
+        ask: async (host, query) => {
+          asked.push([host, query]);
+          if (host === 'b') throw new MeshError('HOST_SILENT', 'host b is not connected: last heard 5m ago');
+          return { host, generation: 3, at: '2026-11-25T01:00:00Z', levels: { http: 'info' } };
+        },
+      },
       vault: createSecretVault(Buffer.alloc(32, 7)),
       status: async () =>
         ({ apiVersion: 'hostmesh.io/v1', kind: 'MeshStatus', revision: await store.revision() }) as never,
@@ -146,6 +158,7 @@ export async function startRest(t: Tap, options: Partial<RestOptions> = {}): Pro
     commits,
     auditPath,
     revoked,
+    asked,
     ca: tls.ca,
     adminToken,
     send: sender(adminToken),
