@@ -7,15 +7,28 @@ import type { EndpointSnapshot } from '../../api/gossip/host-record.ts';
 import { hostDnsName } from '../../api/identity/spiffe-id.ts';
 import { type ObjectKey, objectKey } from '../../api/resources/object.ts';
 import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
+import { gatewayViews } from './gateways.ts';
 import { resolveHost } from './host-names.ts';
 import { type Member, membersByNamespace } from './members.ts';
-import { compare, indexObjects, type ObjectIndex } from './object-index.ts';
+import { type MeshSettings, meshSettings } from './mesh-settings.ts';
+import { gatewayNetworks } from './networks.ts';
+import { compare, indexObjects, type ObjectIndex, type Typed } from './object-index.ts';
 import { type MtlsLookup, mtlsLookup } from './peer-authentication.ts';
 import { protocolOf } from './protocols.ts';
 import { type BuiltService, buildServices } from './services.ts';
+import { egressViews, ingressPorts, outboundOf, type SidecarLookup, sidecarLookup } from './sidecars.ts';
 import type { DestinationRuleSpec } from './specs/destination-rule.ts';
 import type { MeshConfigSpec } from './specs/mesh-config.ts';
-import type { DestinationRuleView, HostView, InboundPort, MeshView, Protocol, WorkloadView } from './view.ts';
+import type { SidecarSpec } from './specs/sidecar.ts';
+import type {
+  DestinationRuleView,
+  HostView,
+  InboundPort,
+  MeshView,
+  Protocol,
+  ServiceView,
+  WorkloadView,
+} from './view.ts';
 import { virtualServiceViews } from './virtual-services.ts';
 
 /** The part of agent/workloads' LocalWorkload that a view needs. */
@@ -26,6 +39,7 @@ export interface LocalWorkloadInput {
   readonly spiffeId: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly outboundPort: number;
+  readonly gateway?: true;
   readonly ports: readonly { readonly name: string; readonly number: number }[];
 }
 
@@ -44,21 +58,48 @@ const VIP_RANGE_V4 = '240.240.0.0/16';
 export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewInput): MeshView {
   const objects = indexObjects(desired.objects);
   const mtls = mtlsLookup(objects);
-  const members = membersByNamespace({ desired, endpoints, objects, mtls });
-  const services = buildServices({ desired, objects, members });
-  const meshConfig = objects<MeshConfigSpec>('MeshConfig')[0]?.spec;
+  const far = gatewayNetworks(objects, host.network);
+  const behindGateway = (network: string | undefined) => network !== undefined && far.has(network);
+  const members = membersByNamespace({ desired, endpoints, objects, mtls, behindGateway });
+  const services = buildServices({ desired, objects, members, host });
+  const config = objects<MeshConfigSpec>('MeshConfig')[0];
+  const mesh = meshSettings(config);
+  const localityLb = config?.spec.localityLbSetting;
+  const own = workloadViews({ workloads, members, services, mtls, mesh, sidecars: sidecarLookup(objects) });
+  const gateways = gatewayViews({ desired, objects, members, services, workloads: own });
   return {
     generation: desired.generation,
     trustDomain: desired.trustDomain,
     host,
     vipRanges: vipRanges(desired),
-    outboundPolicy: meshConfig?.outboundTrafficPolicy?.mode === 'REGISTRY_ONLY' ? 'REGISTRY_ONLY' : 'ALLOW_ANY',
-    workloads: workloadViews(workloads, members, services, mtls),
-    services: services.map((service) => service.view),
-    virtualServices: virtualServiceViews(objects),
-    destinationRules: destinationRules(objects),
+    mesh,
+    ...(localityLb === undefined ? {} : { localityLb }),
+    ...(mesh.retries === undefined ? {} : { defaultRetries: mesh.retries }),
+    workloads: own,
+    gateways: gateways.listeners,
+    gatewayProblems: gateways.problems,
+    services: services.map(({ view }) => underMesh(view, mesh)),
+    virtualServices: virtualServiceViews(objects).map((vs) => exported(vs, mesh.exportTo.virtualServices)),
+    destinationRules: destinationRules(objects).map((rule) => exported(rule, mesh.exportTo.destinationRules)),
     revokedNames: [...desired.revokedHosts].map((id) => hostDnsName(desired.trustDomain, id)).sort(compare),
   };
+}
+
+/** A service as MeshConfig has it where its own object says nothing: to whom it is exported, and whether its endpoints speak mTLS. */
+function underMesh(view: ServiceView, { exportTo, autoMtls }: MeshSettings): ServiceView {
+  const named = (view.exportTo ?? []).length > 0 || exportTo.services === undefined;
+  const visible = named ? view : { ...view, exportTo: exportTo.services };
+  if (autoMtls) return visible;
+  return { ...visible, ports: visible.ports.map((port) => ({ ...port, transport: 'plain' as const })) };
+}
+
+/** The object with the mesh's default exportTo where it has none. */
+function exported<T extends { readonly spec: { readonly exportTo?: readonly string[] } }>(
+  view: T,
+  exportTo: readonly string[] | undefined,
+): T {
+  if (exportTo === undefined || (view.spec.exportTo ?? []).length > 0) return view;
+  return { ...view, spec: { ...view.spec, exportTo } };
 }
 
 /** 240.240.0.0/16 and the /48 (RFC 4193 3.1: one site) of every IPv6 VIP, so that allocating one more VIP changes no listener. */
@@ -82,21 +123,34 @@ function site(address: string): string {
     .join(':');
 }
 
-function workloadViews(
-  workloads: readonly LocalWorkloadInput[],
-  members: ReadonlyMap<string, readonly Member[]>,
-  services: readonly BuiltService[],
-  mtls: MtlsLookup,
-): WorkloadView[] {
+interface WorkloadSources {
+  readonly workloads: readonly LocalWorkloadInput[];
+  readonly members: ReadonlyMap<string, readonly Member[]>;
+  readonly services: readonly BuiltService[];
+  readonly mtls: MtlsLookup;
+  readonly mesh: MeshSettings;
+  readonly sidecars: SidecarLookup;
+}
+
+function workloadViews({ workloads, members, services, mtls, mesh, sidecars }: WorkloadSources): WorkloadView[] {
   const taken = new Set<number>();
   return workloads.map((workload): WorkloadView => {
     const modes = mtls(workload.namespace, workload.labels);
     const name = workload.group.slice(workload.namespace.length + 1);
     const key = objectKey('WorkloadGroup', workload.namespace, name);
     const member = members.get(workload.namespace)?.find((candidate) => candidate.key === key);
-    const served = member === undefined ? [] : services.filter((service) => service.members.includes(member));
-    const ports = inboundPorts(workload, member, served);
-    const origins = new Set<ObjectKey>([key, ...modes.origins, ...served.flatMap((service) => service.view.origins)]);
+    const served = member === undefined ? [] : services.filter((service) => service.serves(member.key));
+    // Sidecars are for workloads' proxies; a gateway's ports are its Gateways'.
+    const sidecar = workload.gateway === true ? undefined : sidecars(workload.namespace, workload.labels);
+    const ports = workload.gateway === true ? [] : ingressPorts(sidecar, inboundPorts(workload, member, served));
+    const egress = egressViews(sidecar, workload.namespace);
+    const own = sidecar === undefined ? [] : [sidecar.key];
+    const origins = new Set<ObjectKey>([
+      key,
+      ...own,
+      ...modes.origins,
+      ...served.flatMap((service) => service.view.origins),
+    ]);
     const inbound = ports.filter((port) => !taken.has(port.number));
     for (const port of inbound) taken.add(port.number);
     return {
@@ -107,10 +161,27 @@ function workloadViews(
       spiffeId: workload.spiffeId,
       labels: workload.labels,
       outboundPort: workload.outboundPort,
+      ...(workload.gateway === true ? { gateway: true as const } : {}),
       inboundPorts: inbound.map((port) => ({ ...port, mode: modes.modeOf(port.number) })),
+      applicationPorts: workload.gateway === true ? [] : applicationPorts(workload, sidecar, inbound),
+      ...(egress === undefined ? {} : { egress }),
+      ...outboundOf(sidecar, mesh),
       origins: [...origins].sort(compare),
     };
   });
+}
+
+/** Those of the WorkloadGroup; where a Sidecar has ingress listeners, those that they lead to. */
+function applicationPorts(
+  workload: LocalWorkloadInput,
+  sidecar: Typed<SidecarSpec> | undefined,
+  inbound: readonly PortFacts[],
+): readonly number[] {
+  const listeners = (sidecar?.spec.ingress ?? []).length > 0;
+  const numbers = listeners
+    ? inbound.map((port) => port.endpoint?.port ?? port.number)
+    : workload.ports.map((port) => port.number);
+  return [...new Set(numbers)].sort((a, b) => a - b);
 }
 
 type PortFacts = Omit<InboundPort, 'mode'>;
@@ -130,7 +201,8 @@ function inboundPorts(
       const known = facts.get(number);
       const { host, name, namespace } = service.view;
       const protocol: Protocol = known === undefined || known.protocol === port.protocol ? port.protocol : 'AUTO';
-      facts.set(number, { number, protocol, service: known?.service ?? { host, name, namespace } });
+      const grpcWeb = (port.grpcWeb ?? known?.grpcWeb) ? { grpcWeb: true as const } : {};
+      facts.set(number, { number, protocol, ...grpcWeb, service: known?.service ?? { host, name, namespace } });
     }
   }
   for (const { name, number } of workload.ports) {

@@ -1,6 +1,9 @@
 import type { ObjectKey } from '../../api/resources/object.ts';
 import type { RuleSource } from './delegates.ts';
-import type { DestinationRuleSpec } from './specs/destination-rule.ts';
+import type { GatewayListener } from './gateway-view.ts';
+import type { MeshSettings, OutboundPolicy } from './mesh-settings.ts';
+import type { Destination, LocalityLbSpec } from './specs/common.ts';
+import type { ConnectionPoolSpec, DestinationRuleSpec } from './specs/destination-rule.ts';
 import type { HttpRetrySpec, VirtualServiceSpec } from './specs/virtual-service.ts';
 
 /** Protocol of a service port: what Envoy may assume of it. AUTO: not declared, found out per connection. TLS: opaque TLS, routed by SNI. */
@@ -19,6 +22,10 @@ export interface ServicePort {
   readonly protocol: Protocol;
   /** From config alone, never from gossip: a host that comes or goes changes endpoints, not clusters. */
   readonly transport: Transport;
+  /** Resolution NONE and DYNAMIC_DNS: the server's port where it is another than `number`. Elsewhere each endpoint has its own. */
+  readonly targetPort?: number;
+  /** Protocol HTTP2 whose clients may speak gRPC-Web: a proxy translates. */
+  readonly grpcWeb?: true;
 }
 
 /** One thing that serves a service: a WorkloadGroup on one host, a WorkloadEntry, or an endpoint written into a ServiceEntry. */
@@ -50,7 +57,14 @@ export interface ServiceView {
   readonly addresses: readonly string[];
   /** By number. */
   readonly ports: readonly ServicePort[];
-  readonly resolution: 'STATIC' | 'DNS' | 'DNS_ROUND_ROBIN' | 'NONE';
+  readonly resolution: 'STATIC' | 'DNS' | 'DNS_ROUND_ROBIN' | 'DYNAMIC_DNS' | 'NONE';
+  /**
+   * v1 Service with clusterIP None: it has no address of its own; DNS answers with its endpoints' and clients pick one. Endpoints come by
+   * EDS as for any other.
+   */
+  readonly headless?: true;
+  /** ServiceEntry.subjectAltNames, of which a server's certificate must have one; empty: not said. Those that are SPIFFE IDs are in `identities` too. */
+  readonly subjectAltNames: readonly string[];
   readonly external: boolean;
   readonly endpoints: readonly EndpointView[];
   /** SPIFFE IDs that a server of this service may have; sorted. */
@@ -88,8 +102,27 @@ export interface InboundPort {
   readonly number: number;
   readonly mode: MtlsMode;
   readonly protocol: Protocol;
+  /** Where the application listens (Sidecar's defaultEndpoint); absent: where the connection went. */
+  readonly endpoint?: { readonly address: string; readonly port: number };
+  /** Address that the proxy itself binds for it (captureMode NONE); absent: the redirection brings its connections. */
+  readonly bind?: string;
+  /** Limits on what the proxy asks of the application. */
+  readonly pool?: ConnectionPoolSpec;
+  readonly grpcWeb?: true;
   /** The service that the port serves, for telemetry; the first by name if several do. */
   readonly service?: { readonly host: string; readonly name: string; readonly namespace: string };
+}
+
+/** One egress listener of a workload's Sidecar: what may be reached through it. */
+export interface EgressView {
+  /** Namespace (`*`: any) and host (`*`, `*.x` or a name) of what it imports. */
+  readonly imports: readonly { readonly namespace: string; readonly name: string }[];
+  /** Absent: every port that no other listener has. `protocol` absent: each service's own. */
+  readonly port?: { readonly number: number; readonly protocol?: Protocol };
+  /** Address that connections were made to, or, when not captured, that the proxy binds. */
+  readonly bind?: string;
+  /** False: the application speaks to the proxy's own socket (captureMode NONE). */
+  readonly captured: boolean;
 }
 
 /** One workload of this host. */
@@ -101,9 +134,20 @@ export interface WorkloadView {
   readonly serviceAccount: string;
   readonly spiffeId: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** 0 for a gateway. */
   readonly outboundPort: number;
+  /** A gateway: no user, nothing captured for it; its sockets are MeshView.gateways. */
+  readonly gateway?: true;
   readonly inboundPorts: readonly InboundPort[];
-  /** The policies that shaped the ports; sorted. */
+  /** Ports on which the application itself listens, as far as they are known: the host watches who holds them. */
+  readonly applicationPorts: readonly number[];
+  /** By its Sidecar; absent: everything that its namespace sees. In order of precedence. */
+  readonly egress?: readonly EgressView[];
+  /** What becomes of connections that no service is meant by. */
+  readonly outboundPolicy: OutboundPolicy;
+  /** Where they go instead of straight out. */
+  readonly egressProxy?: Destination;
+  /** The policies and the Sidecar that shaped it; sorted. */
   readonly origins: readonly ObjectKey[];
 }
 
@@ -113,6 +157,8 @@ export interface HostView {
   readonly addresses: readonly string[];
   /** `REGION/ZONE/SUBZONE`, shorter or empty. */
   readonly locality: string;
+  /** Name of the network whose addresses it reaches directly; absent: it reaches all. */
+  readonly network?: string;
   /** Whether the host has IPv6 at all: listeners bind [::1] and [::] only then. */
   readonly ipv6: boolean;
 }
@@ -124,7 +170,10 @@ export interface MeshView {
   readonly host: HostView;
   /** CIDRs that virtual addresses come from: 240.240.0.0/16 and the mesh's IPv6 prefixes. */
   readonly vipRanges: readonly string[];
-  readonly outboundPolicy: 'ALLOW_ANY' | 'REGISTRY_ONLY';
+  /** What MeshConfig says for everyone. */
+  readonly mesh: MeshSettings;
+  /** MeshConfig's localityLbSetting: holds for services whose DestinationRule has none. */
+  readonly localityLb?: LocalityLbSpec;
   /** MeshConfig.defaultHttpRetryPolicy: retries of routes that say nothing of them. */
   readonly defaultRetries?: HttpRetrySpec;
   /** In the order of agent.yaml. */
@@ -135,6 +184,10 @@ export interface MeshView {
   readonly virtualServices: readonly VirtualServiceView[];
   /** Oldest first. */
   readonly destinationRules: readonly DestinationRuleView[];
+  /** Sockets of this host's gateway workloads, by port and bind. */
+  readonly gateways: readonly GatewayListener[];
+  /** One line for each server of a Gateway that this host ought to serve and does not. */
+  readonly gatewayProblems: readonly string[];
   /** DNS SANs of revoked hosts; sorted. */
   readonly revokedNames: readonly string[];
 }

@@ -1,5 +1,6 @@
+import type { MeshSettings } from '../mesh-view/mesh-settings.ts';
 import type { WorkloadView } from '../mesh-view/view.ts';
-import { ADS, any, extension, type JsonObject } from './json.ts';
+import { ADS, any, compact, extension, type JsonObject } from './json.ts';
 import { httpAccessLogs, PEER_STATE, type Reporter, tcpAccessLogs } from './telemetry.ts';
 import { ALPN, IDENTITY_STATE } from './tls.ts';
 
@@ -39,22 +40,26 @@ export function tcpProxyFilter(name: string): JsonObject {
   return discovered(name, TCP_PROXY);
 }
 
-/** Config of a TCP proxy. `target`: `cluster` or `weighted_clusters`. */
+/** Config of a TCP proxy. `target`: `cluster` or `weighted_clusters`, and what else its destination asks for. */
 export function tcpProxy(
   statPrefix: string,
   target: JsonObject,
   reporter: Reporter,
+  mesh: MeshSettings,
   hash: readonly JsonObject[] = [],
 ): JsonObject {
   return any(TCP_PROXY, {
     stat_prefix: statPrefix,
-    ...target,
     idle_timeout: TCP_IDLE,
+    ...target,
     ...(hash.length === 0 ? {} : { hash_policy: hash }),
-    access_log: tcpAccessLogs(reporter),
+    access_log: tcpAccessLogs(reporter, mesh.accessLog),
     access_log_options: { flush_access_log_on_connected: true },
   });
 }
+
+/** Filter state in which an outbound connection keeps the address that it was made to, as text. */
+export const ADDRESS_STATE = 'hostmesh.address';
 
 /**
  * Gives the connection the identity that its upstream connections take (DESIGN 3.5): hashed into the pool's key, so that two identities
@@ -68,13 +73,18 @@ export function identityFilter(workload: WorkloadView, bytes: boolean): JsonObje
     shared_with_upstream: 'ONCE',
   });
   const protocols = 'envoy.network.application_protocols';
+  const destinationAddress: JsonObject = {
+    object_key: ADDRESS_STATE,
+    factory_key: 'envoy.string',
+    format_string: { text_format_source: { inline_string: '%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%' } },
+  };
   return extension(
     'envoy.filters.network.set_filter_state',
     'envoy.extensions.filters.network.set_filter_state.v3.Config',
     {
       on_new_connection: [
         state(IDENTITY_STATE, 'envoy.hashable_string', workload.spiffeId),
-        ...(bytes ? [state(protocols, protocols, ALPN.tcp)] : []),
+        ...(bytes ? [state(protocols, protocols, ALPN.tcp)] : [destinationAddress]),
       ],
     },
   );
@@ -83,6 +93,8 @@ export function identityFilter(workload: WorkloadView, bytes: boolean): JsonObje
 const FAULT = extension('envoy.filters.http.fault', 'envoy.extensions.filters.http.fault.v3.HTTPFault');
 const CORS = extension('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors');
 const ROUTER = extension('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router');
+/** What routes configure, and the end of every chain that leads on. */
+export const ROUTE_FILTERS: readonly JsonObject[] = [CORS, FAULT, ROUTER];
 
 /** Keeps the peer's labels for the metrics; the router removes the headers before the application sees them. */
 const PEER_LABELS = extension(
@@ -98,29 +110,44 @@ const PEER_LABELS = extension(
   },
 );
 
-const COMMON: JsonObject = {
-  codec_type: 'AUTO',
-  stream_idle_timeout: '0s',
-  normalize_path: true,
-  merge_slashes: false,
-  use_remote_address: false,
-  server_header_transformation: 'PASS_THROUGH',
-  upgrade_configs: [{ upgrade_type: 'websocket' }],
-  http_protocol_options: { accept_http_10: true },
-  http2_protocol_options: { allow_connect: true },
-};
+/**
+ * What every HTTP chain has in common: nothing is buffered, no stream is timed, nothing that the application said is replaced. Paths are
+ * normalized as MeshConfig says (Istio's four ways), so that policy and application see one path.
+ */
+export function common({ pathNormalization }: MeshSettings): JsonObject {
+  const merge = pathNormalization === 'MERGE_SLASHES' || pathNormalization === 'DECODE_AND_MERGE_SLASHES';
+  return compact({
+    codec_type: 'AUTO',
+    stream_idle_timeout: '0s',
+    normalize_path: pathNormalization !== 'NONE',
+    merge_slashes: merge,
+    path_with_escaped_slashes_action:
+      pathNormalization === 'DECODE_AND_MERGE_SLASHES' ? 'UNESCAPE_AND_FORWARD' : undefined,
+    use_remote_address: false,
+    server_header_transformation: 'PASS_THROUGH',
+    // The application itself says whether it wants the body (RFC 9110, 10.1.1).
+    proxy_100_continue: true,
+    max_request_headers_kb: MAX_HEADERS_KB,
+    upgrade_configs: [{ upgrade_type: 'websocket' }, { upgrade_type: 'CONNECT' }],
+    http_protocol_options: { accept_http_10: true },
+    http2_protocol_options: { allow_connect: true },
+  });
+}
+
+/** Envoy's default of 60 is less than some applications take. */
+const MAX_HEADERS_KB = 96;
 
 /** HCM of an outbound chain; routes by RDS. */
-export function outboundHttp(route: string, workload: WorkloadView): JsonObject {
+export function outboundHttp(route: string, workload: WorkloadView, mesh: MeshSettings): JsonObject {
   return extension(
     'envoy.filters.network.http_connection_manager',
     'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
     {
-      ...COMMON,
+      ...common(mesh),
       stat_prefix: 'outbound',
       rds: { route_config_name: route, config_source: ADS },
-      http_filters: [CORS, FAULT, ROUTER],
-      access_log: httpAccessLogs({ side: 'source', workload }),
+      http_filters: ROUTE_FILTERS,
+      access_log: httpAccessLogs({ side: 'source', workload }, mesh.accessLog),
     },
   );
 }
@@ -130,19 +157,20 @@ export function inboundHttp(options: {
   readonly reporter: Reporter & { readonly side: 'destination' };
   readonly policies: readonly string[];
   readonly routes: JsonObject;
+  readonly mesh: MeshSettings;
 }): JsonObject {
-  const { reporter, policies, routes } = options;
+  const { reporter, policies, routes, mesh } = options;
   return extension(
     'envoy.filters.network.http_connection_manager',
     'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
     {
-      ...COMMON,
+      ...common(mesh),
       stat_prefix: 'inbound',
       route_config: routes,
       forward_client_cert_details: reporter.mtls ? 'SANITIZE_SET' : 'SANITIZE',
       ...(reporter.mtls ? { set_current_client_cert_details: { uri: true } } : {}),
       http_filters: [...policies.map(httpRbacFilter), ...(reporter.mtls ? [PEER_LABELS] : []), ROUTER],
-      access_log: httpAccessLogs(reporter),
+      access_log: httpAccessLogs(reporter, mesh.accessLog),
     },
   );
 }

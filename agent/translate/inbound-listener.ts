@@ -1,8 +1,9 @@
 import type { InboundPort, MeshView, WorkloadView } from '../mesh-view/view.ts';
 import { inboundHttp, MESH_HEADER, networkRbacFilter, tcpProxyFilter } from './filters.ts';
-import { type JsonObject, resource } from './json.ts';
+import { type LegKind, legName } from './inbound-leg.ts';
+import { compact, type JsonObject, resource } from './json.ts';
 import { type Chain, listenerBody } from './listener.ts';
-import { CLUSTER, INBOUND_LISTENER, rbacName, tcpRouteName } from './names.ts';
+import { INBOUND_LISTENER, rbacName, tcpRouteName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { ALPN, downstreamMtls } from './tls.ts';
 
@@ -10,26 +11,40 @@ import { ALPN, downstreamMtls } from './tls.ts';
 export const INBOUND_PORT = 15006;
 
 /**
- * The one inbound listener: for each port of a local workload an mTLS chain for HTTP and one for bytes, and plaintext chains where the
- * port's mode admits them. A connection that matches no chain is closed: unknown ports, plaintext to STRICT.
+ * The inbound listener that redirected connections come to: for each port of a local workload an mTLS chain for HTTP and one for bytes, and
+ * plaintext chains where the port's mode admits them. A connection that matches no chain is closed: unknown ports, plaintext to STRICT.
+ * Ports that a Sidecar has the proxy bind itself (captureMode NONE) have listeners of their own.
  */
-export function inboundListener(view: MeshView): XdsResource | undefined {
-  const chains = view.workloads.flatMap((workload) =>
-    workload.inboundPorts.flatMap((port) => portChains(view, workload, port)),
+export function inboundListeners(view: MeshView): readonly XdsResource[] {
+  const contexts = view.workloads.flatMap((workload) =>
+    workload.inboundPorts.map((port): Context => ({ view, workload, port })),
   );
-  if (chains.length === 0) return undefined;
+  const own = contexts.filter(({ port }) => port.bind !== undefined).map(ownListener);
+  const captured = contexts.filter(({ port }) => port.bind === undefined);
+  if (captured.length === 0) return own;
   const body = listenerBody({
     addresses: view.host.ipv6 ? ['0.0.0.0', '::'] : ['0.0.0.0'],
     port: INBOUND_PORT,
     direction: 'INBOUND',
-    chains,
+    detectionTimeout: view.mesh.protocolDetectionTimeout,
+    chains: captured.flatMap((context) => portChains(context, { destination_port: context.port.number })),
   });
-  return resource(
-    'listener',
-    INBOUND_LISTENER,
-    body,
-    view.workloads.flatMap((workload) => workload.origins),
-  );
+  const origins = [...view.workloads.flatMap((workload) => workload.origins), ...view.mesh.origins];
+  return [resource('listener', INBOUND_LISTENER, body, origins), ...own];
+}
+
+function ownListener(context: Context): XdsResource {
+  const { view, workload, port } = context;
+  const bind = port.bind as string;
+  const body = listenerBody({
+    addresses: [bind],
+    port: port.number,
+    direction: 'INBOUND',
+    captured: false,
+    detectionTimeout: view.mesh.protocolDetectionTimeout,
+    chains: portChains(context, {}),
+  });
+  return resource('listener', `${INBOUND_LISTENER}_${bind}_${port.number}`, body, workload.origins);
 }
 
 /** Name of the TCP proxy config of an inbound port. */
@@ -37,10 +52,10 @@ export function inboundTcpName(workload: WorkloadView, port: InboundPort, mtls: 
   return tcpRouteName(workload, port.number, 'inbound', mtls ? 'mtls' : 'plain');
 }
 
-function portChains(view: MeshView, workload: WorkloadView, port: InboundPort): readonly Chain[] {
-  const context: Context = { view, workload, port };
-  const mtls = port.mode === 'DISABLE' ? [] : mtlsChains(context);
-  return port.mode === 'STRICT' ? mtls : [...mtls, ...plainChains(context)];
+function portChains(context: Context, match: JsonObject): readonly Chain[] {
+  const { mode } = context.port;
+  const mtls = mode === 'DISABLE' ? [] : mtlsChains(context, match);
+  return mode === 'STRICT' ? mtls : [...mtls, ...plainChains(context, match)];
 }
 
 interface Context {
@@ -50,13 +65,13 @@ interface Context {
 }
 
 /** What a peer offers by ALPN tells the mesh's own mTLS from TLS of the application's own, and HTTP from bytes. */
-function mtlsChains({ view, workload, port }: Context): readonly Chain[] {
+function mtlsChains({ view, workload, port }: Context, base: JsonObject): readonly Chain[] {
   const match = (protocols: readonly string[]): JsonObject => ({
-    destination_port: port.number,
+    ...base,
     transport_protocol: 'tls',
     application_protocols: protocols,
   });
-  const transportSocket = downstreamMtls(workload.spiffeId, view.trustDomain);
+  const transportSocket = downstreamMtls(workload.spiffeId, view.trustDomain, view.mesh.minTlsVersion);
   return [
     {
       name: `${port.number}_mtls_http`,
@@ -75,11 +90,11 @@ function mtlsChains({ view, workload, port }: Context): readonly Chain[] {
   ];
 }
 
-function plainChains(context: Context): readonly Chain[] {
+function plainChains(context: Context, base: JsonObject): readonly Chain[] {
   const { port } = context;
   const chain = (name: string, match: JsonObject, filters: readonly JsonObject[]): Chain => ({
     name: `${port.number}_plain_${name}`,
-    match: { destination_port: port.number, ...match },
+    match: { ...base, ...match },
     filters,
   });
   const bytes = tcp(context, false);
@@ -111,32 +126,32 @@ function tcp({ workload, port }: Context, mtls: boolean): readonly JsonObject[] 
  * A revocation, and nothing else, changes this: Envoy then drains the chain's open connections, which no policy can reach any more (DESIGN
  * 3.12): bytes, and the request or stream that a connection is in the middle of (seen: a revoked host's went on to its end).
  */
-function revocations({ revokedNames }: MeshView): JsonObject | undefined {
+export function revocations({ revokedNames }: MeshView): JsonObject | undefined {
   if (revokedNames.length === 0) return undefined;
   return { filter_metadata: { hostmesh: { revoked: revokedNames } } };
 }
 
-function http({ workload, port }: Context, mtls: boolean): JsonObject {
+function http({ view, workload, port }: Context, mtls: boolean): JsonObject {
+  const to = (kind: LegKind) => legName(workload, port, kind);
   return inboundHttp({
     reporter: { side: 'destination', workload, port, mtls },
     policies: [rbacName(workload, 'http', 'deny'), rbacName(workload, 'http', 'allow')],
-    routes: mtls ? PEER_ROUTES : STRANGER_ROUTES,
+    routes: toApplication(mtls ? peerRoutes(to) : anyCall(to('same'))),
+    mesh: view.mesh,
   });
 }
 
 /** From a peer: the version that its application spoke, by the peer's word; HTTP/1.1 unless it says HTTP/2. */
-const PEER_ROUTES = toApplication([
-  {
-    match: { prefix: '/', headers: [{ name: MESH_HEADER.protocol, string_match: { exact: 'HTTP/2' } }] },
-    route: { cluster: CLUSTER.inboundHttp2, timeout: '0s' },
-  },
-  { match: { prefix: '/' }, route: { cluster: CLUSTER.inboundHttp1, timeout: '0s' } },
-]);
+function peerRoutes(to: (kind: LegKind) => string): readonly JsonObject[] {
+  const http2 = [{ name: MESH_HEADER.protocol, string_match: { exact: 'HTTP/2' } }];
+  return [...anyCall(to('http2'), http2), ...anyCall(to('http1'))];
+}
 
-/** From anyone in plaintext: the version that they speak themselves. */
-const STRANGER_ROUTES = toApplication([
-  { match: { prefix: '/' }, route: { cluster: CLUSTER.inboundSame, timeout: '0s' } },
-]);
+/** Requests, and CONNECT, which has no path. */
+function anyCall(cluster: string, headers?: readonly JsonObject[]): readonly JsonObject[] {
+  const route = { cluster, timeout: '0s' };
+  return [{ prefix: '/' }, { connect_matcher: {} }].map((match) => ({ match: compact({ ...match, headers }), route }));
+}
 
 function toApplication(routes: readonly JsonObject[]): JsonObject {
   return {

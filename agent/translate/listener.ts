@@ -1,4 +1,4 @@
-import { compact, extension, type JsonObject, socketAddress } from './json.ts';
+import { compact, duration, extension, type JsonObject, socketAddress } from './json.ts';
 
 /** One filter chain before it has a name: two with the same match would make Envoy refuse the listener. */
 export interface Chain {
@@ -12,28 +12,34 @@ export interface Chain {
 /** Ports whose servers speak first: their connections are never held back to see what the client says. A constant, so that no config change replaces a listener. */
 const SERVER_FIRST_PORTS = [21, 25, 110, 143, 587, 3306, 33_060];
 
-/** Undeclared protocols are told apart within this time, or taken as bytes (DESIGN 3.13). */
+/** Undeclared protocols are told apart within this time, or taken as bytes (DESIGN 3.13), unless MeshConfig gives another; 0s: without end. */
 const DETECTION_TIMEOUT = '0.2s';
 
-/** What every redirected listener does with a new connection: where it was going, whether it is TLS, whether it is HTTP. */
+/**
+ * What every listener does with a new connection: where it was going (unless the application speaks to this very socket: `captured` false),
+ * whether it is TLS, whether it is HTTP.
+ */
 export function listenerBody(options: {
   readonly addresses: readonly string[];
   readonly port: number;
   readonly direction: 'INBOUND' | 'OUTBOUND';
   readonly chains: readonly Chain[];
   readonly defaultChain?: Chain;
+  readonly captured?: boolean;
+  /** MeshConfig's protocolDetectionTimeout. */
+  readonly detectionTimeout?: string | undefined;
 }): JsonObject {
-  const { addresses, port, direction, chains, defaultChain } = options;
+  const { addresses, port, direction, chains, defaultChain, captured = true, detectionTimeout } = options;
   const [first, ...others] = addresses.map((address) => socketAddress(address, port)) as [JsonObject, ...JsonObject[]];
   return compact({
     address: first,
     additional_addresses: others.length === 0 ? undefined : others.map((address) => ({ address })),
     traffic_direction: direction,
-    listener_filters: LISTENER_FILTERS,
-    listener_filters_timeout: DETECTION_TIMEOUT,
+    listener_filters: captured ? [ORIGINAL_DESTINATION, ...INSPECTORS] : INSPECTORS,
+    listener_filters_timeout: duration(detectionTimeout) ?? DETECTION_TIMEOUT,
     continue_on_listener_filters_timeout: true,
     connection_balance_config: direction === 'INBOUND' ? { exact_balance: {} } : undefined,
-    filter_chains: withoutOverlap(chains).map(chainBody),
+    filter_chains: chainBodies(chains),
     default_filter_chain: defaultChain === undefined ? undefined : chainBody(defaultChain),
   });
 }
@@ -44,8 +50,12 @@ const SERVER_FIRST: JsonObject = {
   },
 };
 
-const LISTENER_FILTERS: readonly JsonObject[] = [
-  extension('envoy.filters.listener.original_dst', 'envoy.extensions.filters.listener.original_dst.v3.OriginalDst'),
+const ORIGINAL_DESTINATION = extension(
+  'envoy.filters.listener.original_dst',
+  'envoy.extensions.filters.listener.original_dst.v3.OriginalDst',
+);
+
+const INSPECTORS: readonly JsonObject[] = [
   {
     ...extension(
       'envoy.filters.listener.tls_inspector',
@@ -61,6 +71,11 @@ const LISTENER_FILTERS: readonly JsonObject[] = [
     filter_disabled: SERVER_FIRST,
   },
 ];
+
+/** Filter chains for a listener of its own kind. */
+export function chainBodies(chains: readonly Chain[]): readonly JsonObject[] {
+  return withoutOverlap(chains).map(chainBody);
+}
 
 function chainBody(chain: Chain): JsonObject {
   return compact({

@@ -32,9 +32,12 @@ export function statName(cluster: string): string {
   return cluster.replaceAll('_.', '|').replaceAll('.', '_');
 }
 
-/** Route configuration of one workload and port: `vip` for virtual and written addresses, `any` for services that live wherever clients go. */
-export function routeName(workload: WorkloadView, port: number, scope: 'vip' | 'any'): string {
-  return `outbound_.${port}_.${workload.group}${scope === 'any' ? '_.any' : ''}`;
+/**
+ * Route configuration of one workload and port: `vip` for virtual and written addresses, `any` for services that live wherever clients go,
+ * `own` for the address `bind` of a Sidecar's listener.
+ */
+export function routeName(workload: WorkloadView, port: number, scope: 'vip' | 'any' | 'own', bind = ''): string {
+  return `outbound_.${port}_.${workload.group}${scope === 'vip' ? '' : `_.${scope}`}${bind}`;
 }
 
 export function outboundListenerName(workload: WorkloadView): string {

@@ -1,18 +1,24 @@
+import { isWithin } from '../../api/cidr.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
+import { isAnywhere, isDynamic } from '../mesh-view/reach.ts';
 import type { MeshView, ServicePort, ServiceView, WorkloadView } from '../mesh-view/view.ts';
+import { dynamicPortFilter } from './dynamic-dns.ts';
+import { type BoundEgress, boundScopes, capturedScopes, type EgressScope, type Served } from './egress.ts';
 import { identityFilter, outboundHttp, tcpProxy, tcpProxyFilter } from './filters.ts';
 import { cidr, type JsonObject, resource } from './json.ts';
 import { type Chain, listenerBody } from './listener.ts';
 import { CLUSTER, outboundListenerName, routeName, tcpRouteName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
-import { routeConfiguration } from './route.ts';
+import { type RouteScope, routeConfiguration } from './route.ts';
 import { type TcpRoute, tcpRoutes } from './tcp-route.ts';
+import { unknownCluster } from './unknown-host.ts';
 
 const DETECTED_HTTP = ['http/1.0', 'http/1.1', 'h2c'];
 
 /** What one workload's outbound side is made of. */
 export interface Outbound {
-  readonly listener: XdsResource;
+  /** The listener that its captured connections come to, and the Sidecar's own sockets. */
+  readonly listeners: readonly XdsResource[];
   readonly routes: readonly XdsResource[];
   readonly extensions: readonly XdsResource[];
 }
@@ -23,73 +29,179 @@ interface Context {
   readonly workload: WorkloadView;
 }
 
+/** Chains of a listener with the routes and TCP proxies that they name. */
+interface Part {
+  readonly chains: readonly Chain[];
+  readonly routes: readonly XdsResource[];
+  readonly tcp: readonly TcpRoute[];
+}
+
 /**
  * A workload's outbound listener, on loopback only: chains by the destination that the connection had before the redirection (never by
- * Host alone), so that its set of chains changes with services, and not with routes, endpoints or policies.
+ * Host alone), so that its set of chains changes with services, and not with routes, endpoints or policies. Its Sidecar says which services
+ * there are at which port, and adds sockets of its own.
  */
 export function outbound(view: MeshView, client: ClientView, workload: WorkloadView): Outbound {
   const context: Context = { view, client, workload };
-  const served = client.services.flatMap((service) => service.ports.map((port) => ({ service, port })));
-  const tcp = served.flatMap(({ service, port }) => (hasBytes(port) ? tcpRoutes(context, service, port) : []));
-  const defaultTcp = tcpRouteName(workload, 0, 'unknown');
-  const ownTcp = tcpRouteName(workload, workload.outboundPort, 'own');
-  const numbers = [...new Set(served.filter(({ port }) => isHttp(port)).map(({ port }) => port.number))];
-  const scopes = numbers.flatMap((number) => httpScopes(context, number));
-  const chains = [
-    ownPorts(context, ownTcp),
-    ...scopes
-      .filter((scope) => scope.services.some(declaredHttp(scope.port)))
-      .map((scope) => httpChain(context, scope)),
-    ...served.flatMap(({ service, port }) => serviceHttpChains(context, service, port)),
-    ...tcp.flatMap((route) => tcpChain(context, route)),
+  const bound = boundScopes(client, workload).map((scope) => ({ scope, part: boundPart(context, scope) }));
+  const parts = [
+    ...bound.filter(({ scope }) => scope.listener.captured).map(({ part }) => part),
+    ...capturedScopes(client, workload).map((scope) => capturedPart({ ...context, client: scope.client }, scope)),
   ];
+  const own = bound.filter(({ scope }) => !scope.listener.captured);
+  const [unknown, ownPort, nobody] = FIXED.map((name) => tcpRouteName(workload, 0, name)) as [string, string, string];
+  const chains = parts.flatMap((part) => part.chains);
   const body = listenerBody({
     addresses: view.host.ipv6 ? ['127.0.0.1', '::1'] : ['127.0.0.1'],
     port: workload.outboundPort,
     direction: 'OUTBOUND',
-    chains,
-    defaultChain: { name: 'unknown', match: {}, filters: bytesFilters(workload, defaultTcp) },
+    detectionTimeout: view.mesh.protocolDetectionTimeout,
+    chains: [ownPorts(context, ownPort), ...chains, ...virtualChains(context, chains, nobody)],
+    defaultChain: { name: 'unknown', match: {}, filters: bytesFilters(workload, unknown) },
   });
-  const unknown = view.outboundPolicy === 'ALLOW_ANY' ? CLUSTER.passthrough : CLUSTER.blackHole;
+  const everything = [...parts, ...own.map(({ part }) => part)];
+  const origins = [...client.services.flatMap((s) => s.origins), ...view.mesh.origins];
   return {
-    listener: resource(
-      'listener',
-      outboundListenerName(workload),
-      body,
-      client.services.flatMap((s) => s.origins),
-    ),
-    routes: scopes.map((scope) => routeConfiguration({ ...context, ...scope })),
+    listeners: [
+      resource('listener', outboundListenerName(workload), body, origins),
+      ...own.map(({ scope, part }) => ownListener(context, scope, part)),
+    ],
+    routes: everything.flatMap((part) => part.routes),
     extensions: [
-      tcpExtension(workload, defaultTcp, { cluster: unknown }, [], []),
-      tcpExtension(workload, ownTcp, { cluster: CLUSTER.blackHole }, [], []),
-      ...tcp.map((route) => tcpExtension(workload, route.name, route.target, route.hash, route.origins)),
+      tcpExtension(context, unknown, { cluster: unknownCluster(context) }, [], workload.origins),
+      tcpExtension(context, ownPort, { cluster: CLUSTER.blackHole }, [], []),
+      tcpExtension(context, nobody, { cluster: CLUSTER.blackHole }, [], []),
+      ...everything.flatMap(({ tcp }) =>
+        tcp.map((route) => tcpExtension(context, route.name, route.target, route.hash, route.origins)),
+      ),
     ],
   };
+}
+
+/** TCP proxies that every workload has: for connections that no service is meant by, its own port, and virtual addresses of nobody. */
+const FIXED = ['unknown', 'own', 'virtual'] as const;
+
+function capturedPart(context: Context, { served }: EgressScope): Part {
+  const tcp = served.flatMap(({ service, port }) => (hasBytes(port) ? tcpRoutes(context, service, port) : []));
+  const numbers = [...new Set(served.filter(({ port }) => isHttp(port)).map(({ port }) => port.number))];
+  const scopes = numbers.flatMap((number) => httpScopes(served, number));
+  return {
+    chains: [
+      ...scopes.filter((scope) => scope.declared).map((scope) => httpChain(context, scope)),
+      ...served.flatMap(({ service, port }) => serviceHttpChains(context, service, port)),
+      ...tcp.map((route) => tcpChain(context, route)),
+    ],
+    routes: scopes.map(({ port, scope, services }) => routeConfiguration({ ...context, port, scope, services })),
+    tcp,
+  };
+}
+
+/**
+ * Chains of a Sidecar's listener that is for one address: HTTP to its services by Host; bytes by server name where the services speak TLS, the
+ * rest to the first service (Istio: of several that want one socket the first has it).
+ */
+function boundPart(outer: Context, { client, served, listener }: BoundEgress): Part {
+  const context: Context = { ...outer, client };
+  const { number, protocol } = listener.port;
+  const match: JsonObject = listener.captured ? { destination_port: number, prefix_ranges: [cidr(listener.bind)] } : {};
+  const kind = protocol ?? served[0]?.port.protocol ?? 'AUTO';
+  const http = kind === 'HTTP' || kind === 'HTTP2' || kind === 'AUTO';
+  const name = `${number}_${listener.bind}`;
+  const target: RouteScope = {
+    ...context,
+    port: number,
+    scope: 'own',
+    bind: listener.bind,
+    services: served.map(({ service }) => service),
+  };
+  const tcp = http && kind !== 'AUTO' ? [] : boundBytes(context, served, match, listener.bind);
+  return {
+    chains: [
+      ...(http
+        ? [
+            {
+              name: `${name}_http`,
+              match: kind === 'AUTO' ? { ...match, application_protocols: DETECTED_HTTP } : match,
+              filters: httpFilters(context, routeName(context.workload, number, 'own', listener.bind), number),
+            },
+          ]
+        : []),
+      ...tcp.map((route) => tcpChain(context, route)),
+    ],
+    routes: http ? [routeConfiguration(target)] : [],
+    tcp,
+  };
+}
+
+function boundBytes(context: Context, served: readonly Served[], match: JsonObject, bind: string): readonly TcpRoute[] {
+  const all = served.flatMap(({ service, port }) => tcpRoutes(context, service, port));
+  const bySni = all.filter((route) => route.match.server_names !== undefined);
+  const plain = all.filter((route) => route.match.server_names === undefined).slice(0, 1);
+  return [...bySni, ...plain].map((route) => ({
+    ...route,
+    name: `${route.name}_.${bind}`,
+    match: { ...match, ...(route.match.server_names === undefined ? {} : { server_names: route.match.server_names }) },
+  }));
+}
+
+/** A socket of the Sidecar's own, to which the application speaks by itself (captureMode NONE). */
+function ownListener({ view, workload }: Context, { listener }: BoundEgress, { chains }: Part): XdsResource {
+  const { bind, port } = listener;
+  const body = listenerBody({
+    addresses: [bind],
+    port: port.number,
+    direction: 'OUTBOUND',
+    captured: false,
+    detectionTimeout: view.mesh.protocolDetectionTimeout,
+    chains,
+  });
+  return resource('listener', `${outboundListenerName(workload)}_${bind}_${port.number}`, body, workload.origins);
 }
 
 interface HttpScope {
   readonly port: number;
   readonly scope: 'vip' | 'any';
   readonly services: readonly ServiceView[];
+  /** Some service of it says that it speaks HTTP; for the others it is found out, by chains of their own. */
+  readonly declared: boolean;
 }
 
 /** Services with an HTTP port of that number: those with addresses, and those that live wherever the client goes. */
-function httpScopes({ client }: Context, number: number): HttpScope[] {
-  const services = client.services.filter((s) => s.ports.some((port) => port.number === number && isHttp(port)));
-  const scopes: HttpScope[] = [
-    { port: number, scope: 'vip', services: services.filter((service) => service.addresses.length > 0) },
-    { port: number, scope: 'any', services: services.filter(anywhere) },
+function httpScopes(served: readonly Served[], number: number): HttpScope[] {
+  const here = served.filter(({ port }) => port.number === number && isHttp(port));
+  const scope = (name: HttpScope['scope'], of: readonly Served[]): HttpScope => ({
+    port: number,
+    scope: name,
+    services: of.map(({ service }) => service),
+    declared: of.some(({ port }) => isDeclaredHttp(port)),
+  });
+  const scopes = [
+    scope(
+      'vip',
+      here.filter(({ service }) => service.addresses.length > 0),
+    ),
+    scope(
+      'any',
+      here.filter(({ service }) => isAnywhere(service)),
+    ),
   ];
-  return scopes.filter((scope) => scope.services.length > 0);
+  return scopes.filter(({ services }) => services.length > 0);
 }
 
-/** A service without an address of its own, whose clients go to addresses that they know themselves. */
-export function anywhere(service: ServiceView): boolean {
-  return service.resolution === 'NONE' && service.addresses.length === 0;
-}
-
-function declaredHttp(number: number): (service: ServiceView) => boolean {
-  return (service) => service.ports.some((port) => port.number === number && isDeclaredHttp(port));
+/**
+ * Virtual addresses at which nobody serves the port: closed at once, where going there would hang. Envoy looks at the port first and does not
+ * come back: each port that has chains needs one of its own.
+ */
+function virtualChains({ view, workload }: Context, chains: readonly Chain[], name: string): readonly Chain[] {
+  const ports = new Set(
+    chains.flatMap(({ match }) => (match.destination_port === undefined ? [] : [match.destination_port])),
+  );
+  const match: JsonObject = { prefix_ranges: view.vipRanges.map(cidr) };
+  const filters = bytesFilters(workload, name);
+  return [
+    { name: 'virtual', match, filters },
+    ...[...ports].map((port) => ({ name: `${port}_virtual`, match: { destination_port: port, ...match }, filters })),
+  ];
 }
 
 function isDeclaredHttp(port: ServicePort): boolean {
@@ -113,61 +225,55 @@ function ownPorts({ workload }: Context, name: string): Chain {
   };
 }
 
-function httpFilters(workload: WorkloadView, route: string): readonly JsonObject[] {
-  return [identityFilter(workload, false), outboundHttp(route, workload)];
+function httpFilters({ view, client, workload }: Context, route: string, port: number): readonly JsonObject[] {
+  const dynamic = client.services.some((s) => isDynamic(s) && s.ports.some(({ number }) => number === port));
+  const named = dynamic ? [dynamicPortFilter(port)] : [];
+  return [identityFilter(workload, false), ...named, outboundHttp(route, workload, view.mesh)];
 }
 
-function bytesFilters(workload: WorkloadView, name: string): readonly JsonObject[] {
-  return [identityFilter(workload, true), tcpProxyFilter(name)];
+function bytesFilters(workload: WorkloadView, name: string, dynamicPort?: number): readonly JsonObject[] {
+  const named = dynamicPort === undefined ? [] : [dynamicPortFilter(dynamicPort)];
+  return [identityFilter(workload, true), ...named, tcpProxyFilter(name)];
 }
 
 /** The chain of all declared HTTP services of a port: any virtual address, so that a new service needs no new chain. */
-function httpChain({ view, workload }: Context, { port, scope }: HttpScope): Chain {
+function httpChain(context: Context, { port, scope }: HttpScope): Chain {
+  const { view, workload } = context;
   return {
     name: `${port}_http_${scope}`,
     match: { destination_port: port, ...(scope === 'vip' ? { prefix_ranges: view.vipRanges.map(cidr) } : {}) },
-    filters: httpFilters(workload, routeName(workload, port, scope)),
+    filters: httpFilters(context, routeName(workload, port, scope), port),
   };
 }
 
 /** Chains of one service's own: where its protocol is to be found out, or its addresses are written and not virtual. */
-function serviceHttpChains({ view, workload }: Context, service: ServiceView, port: ServicePort): readonly Chain[] {
+function serviceHttpChains(context: Context, service: ServiceView, port: ServicePort): readonly Chain[] {
+  const { view, workload } = context;
   if (!isHttp(port)) return [];
-  const scope = anywhere(service) ? 'any' : 'vip';
-  const filters = httpFilters(workload, routeName(workload, port.number, scope));
+  const scope = isAnywhere(service) ? 'any' : 'vip';
+  const filters = httpFilters(context, routeName(workload, port.number, scope), port.number);
   const name = `${port.number}_http_${service.host}`;
   const own = service.addresses.length === 0 ? {} : { prefix_ranges: service.addresses.map(cidr) };
   if (port.protocol === 'AUTO') {
     if (service.addresses.length === 0 && scope === 'vip') return [];
     return [{ name, match: { destination_port: port.number, ...own, application_protocols: DETECTED_HTTP }, filters }];
   }
-  const written = service.addresses.filter((address) => !isVirtual(view, address));
+  const written = service.addresses.filter((address) => !isWithin(address, view.vipRanges));
   if (written.length === 0) return [];
   return [{ name, match: { destination_port: port.number, prefix_ranges: written.map(cidr) }, filters }];
 }
 
-/** True for an address in one of the VIP ranges (these are /16 and /48: whole groups of the text decide). */
-function isVirtual({ vipRanges }: MeshView, address: string): boolean {
-  if (address.includes('/')) return false;
-  return vipRanges.some((range) => {
-    const [network = ''] = range.split('/');
-    return range.includes(':')
-      ? address.toLowerCase().startsWith(network.replace(/:+$/, ':'))
-      : address.startsWith(`${network.split('.').slice(0, 2).join('.')}.`);
-  });
-}
-
 function tcpChain({ workload }: Context, route: TcpRoute): Chain {
-  return { name: route.name, match: route.match, filters: bytesFilters(workload, route.name) };
+  return { name: route.name, match: route.match, filters: bytesFilters(workload, route.name, route.dynamicPort) };
 }
 
 function tcpExtension(
-  workload: WorkloadView,
+  { view, workload }: Context,
   name: string,
   target: JsonObject,
   hash: readonly JsonObject[],
   origins: readonly string[],
 ): XdsResource {
-  const typed = tcpProxy('outbound_tcp', target, { side: 'source', workload }, hash);
-  return resource('extension', name, { typed_config: typed }, origins);
+  const typed = tcpProxy('outbound_tcp', target, { side: 'source', workload }, view.mesh, hash);
+  return resource('extension', name, { typed_config: typed }, [...origins, ...view.mesh.origins]);
 }

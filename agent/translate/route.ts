@@ -1,13 +1,16 @@
 import { CLUSTER_DOMAIN, hostMatches } from '../mesh-view/host-names.ts';
 import { admitsSource, type ClientView } from '../mesh-view/lookup.ts';
+import { isDynamic } from '../mesh-view/reach.ts';
 import type { HttpMatch, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { gatewayNames, MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
+import { dynamicRoutes } from './dynamic-dns.ts';
 import { compact, type JsonObject, resource } from './json.ts';
-import { CLUSTER, routeName } from './names.ts';
+import { routeName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { defaultAction, type RouteContext, routeAction } from './route-action.ts';
 import { routeMatch } from './route-match.ts';
+import { unknownHost } from './unknown-host.ts';
 
 /** The services that one route configuration stands for. */
 export interface RouteScope {
@@ -15,7 +18,9 @@ export interface RouteScope {
   readonly client: ClientView;
   readonly workload: WorkloadView;
   readonly port: number;
-  readonly scope: 'vip' | 'any';
+  /** `own`: of a Sidecar's listener for the address `bind`. */
+  readonly scope: 'vip' | 'any' | 'own';
+  readonly bind?: string;
   readonly services: readonly ServiceView[];
 }
 
@@ -36,12 +41,12 @@ export function routeConfiguration(scope: RouteScope): XdsResource {
     .map((host) => ({ ...host, domains: claim(host.domains as readonly string[], taken) }))
     .filter((host) => host.domains.length > 0);
   const body: JsonObject = {
-    virtual_hosts: [...virtualHosts, fallback(scope)],
+    virtual_hosts: [...virtualHosts, unknownHost(scope)],
     ignore_port_in_host_matching: true,
     validate_clusters: false,
     max_direct_response_body_size_bytes: 1_048_576,
   };
-  return resource('route', routeName(workload, port, scope.scope), body, origins);
+  return resource('route', routeName(workload, port, scope.scope, scope.bind), body, origins);
 }
 
 /** Domains not taken by an earlier virtual host: Envoy refuses a second. */
@@ -72,14 +77,23 @@ function domain(host: string): string {
 function serviceRoutes(scope: RouteScope, service: ServiceView, origins: string[]): JsonObject[] {
   for (const vs of scope.client.virtualServicesFor(service.host)) {
     origins.push(...vs.origins);
-    const routes = ruleRoutes(contextOf(scope, vs.namespace), vs);
-    if (routes.length > 0) return routes;
+    const routes = ruleRoutes(contextOf(scope, vs.namespace, service.host), vs);
+    if (routes.length > 0) return atServicePort(scope, service, routes);
   }
-  return [{ name: 'default', match: { prefix: '/' }, ...defaultAction(contextOf(scope, service.namespace), service) }];
+  const context = contextOf(scope, service.namespace, service.host);
+  const all = { name: 'default', match: { prefix: '/' }, ...defaultAction(context, service) };
+  return atServicePort(scope, service, [all]);
 }
 
-function contextOf({ view, client, workload, port }: RouteScope, namespace: string): RouteContext {
-  return { client, workload, port, namespace, gateway: MESH_GATEWAY, defaultRetries: view.defaultRetries };
+/** Of a service whose names are resolved at request time no other port than its own may be asked for. */
+function atServicePort(scope: RouteScope, service: ServiceView, routes: JsonObject[]): JsonObject[] {
+  const port = service.ports.find(({ number }) => number === scope.port);
+  return isDynamic(service) && port !== undefined ? dynamicRoutes(port, routes) : routes;
+}
+
+function contextOf({ view, client, workload, port }: RouteScope, namespace: string, called: string): RouteContext {
+  const { defaultRetries } = view;
+  return { client, workload, port, namespace, gateway: MESH_GATEWAY, defaultRetries, called: [called] };
 }
 
 /**
@@ -189,10 +203,14 @@ function unregisteredHosts(scope: RouteScope, origins: string[]): JsonObject[] {
     const beside = own.length === 0 ? port === 80 : own.some((service) => services.includes(service));
     const here = unknown.filter((host) => beside || services.some((service) => hostMatches(service.host, host)));
     if (here.length === 0) continue;
-    const routes = ruleRoutes(contextOf(scope, vs.namespace), vs);
-    if (routes.length === 0) continue;
-    origins.push(...vs.origins);
-    for (const host of here) result.push({ name: `${host}:${port}`, domains: [domain(host)], routes });
+    for (const host of here) {
+      const routes = ruleRoutes(contextOf(scope, vs.namespace, host), vs);
+      if (routes.length === 0) break;
+      origins.push(...vs.origins);
+      const cover = services.find((service) => isDynamic(service) && hostMatches(service.host, host));
+      const guarded = cover === undefined ? routes : atServicePort(scope, cover, routes);
+      result.push({ name: `${host}:${port}`, domains: [domain(host)], routes: guarded });
+    }
   }
   return result;
 }
@@ -205,13 +223,4 @@ function coversService(host: string, services: ReadonlySet<string>): boolean {
 
 function hasHttp(service: ServiceView): boolean {
   return service.ports.some(({ protocol }) => protocol === 'HTTP' || protocol === 'HTTP2' || protocol === 'AUTO');
-}
-
-/** Nobody of that name. At a virtual address nothing else can answer; elsewhere the client goes where it was going, if it may. */
-function fallback({ view, scope }: RouteScope): JsonObject {
-  const answer: JsonObject =
-    scope === 'any' && view.outboundPolicy === 'ALLOW_ANY'
-      ? { route: { cluster: CLUSTER.passthrough, timeout: '0s' } }
-      : { direct_response: { status: 502, body: { inline_string: 'no service of the mesh has this name\n' } } };
-  return { name: 'unknown', domains: ['*'], routes: [{ name: 'unknown', match: { prefix: '/' }, ...answer }] };
 }

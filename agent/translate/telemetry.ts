@@ -1,3 +1,4 @@
+import type { AccessLogSettings } from '../mesh-view/mesh-settings.ts';
 import type { InboundPort, WorkloadView } from '../mesh-view/view.ts';
 import { any, type JsonObject } from './json.ts';
 import { canonical } from './telemetry-labels.ts';
@@ -99,7 +100,7 @@ function histogram(name: string, labels: Labels, unit: string, value_format: str
 }
 
 /** Metrics and access log of an HTTP chain: istio_requests_total and the request's duration and sizes. */
-export function httpAccessLogs(reporter: Reporter): JsonObject[] {
+export function httpAccessLogs(reporter: Reporter, log: AccessLogSettings | undefined): JsonObject[] {
   const labels = (grpc: boolean): Labels => [
     ...peerLabels(reporter),
     ['request_protocol', grpc ? 'grpc' : 'http'],
@@ -120,7 +121,7 @@ export function httpAccessLogs(reporter: Reporter): JsonObject[] {
       },
       isGrpc(grpc),
     );
-  return [metrics(false), metrics(true), jsonLog(HTTP_FIELDS)];
+  return [metrics(false), metrics(true), ...accessLog(log, HTTP_FIELDS)];
 }
 
 function isGrpc(grpc: boolean): JsonObject {
@@ -134,7 +135,7 @@ function isGrpc(grpc: boolean): JsonObject {
 }
 
 /** Metrics and access log of a TCP chain; opened connections count when they open, the rest when they close. */
-export function tcpAccessLogs(reporter: Reporter): JsonObject[] {
+export function tcpAccessLogs(reporter: Reporter, log: AccessLogSettings | undefined): JsonObject[] {
   const labels: Labels = [...peerLabels(reporter), ['request_protocol', 'tcp'], ['response_flags', '%RESPONSE_FLAGS%']];
   const logType = (type: string): JsonObject => ({ log_type_filter: { types: [type] } });
   return [
@@ -156,7 +157,7 @@ export function tcpAccessLogs(reporter: Reporter): JsonObject[] {
       },
       logType('TcpConnectionEnd'),
     ),
-    { ...jsonLog(TCP_FIELDS), filter: logType('TcpConnectionEnd') },
+    ...accessLog(log, TCP_FIELDS).map((logger) => ({ ...logger, filter: logType('TcpConnectionEnd') })),
   ];
 }
 
@@ -194,9 +195,38 @@ const HTTP_FIELDS: JsonObject = {
   x_forwarded_for: '%REQ(X-FORWARDED-FOR)%',
 };
 
-function jsonLog(json_format: JsonObject): JsonObject {
-  return {
-    name: 'envoy.access_loggers.stdout',
-    typed_config: any('envoy.extensions.access_loggers.stream.v3.StdoutAccessLog', { log_format: { json_format } }),
-  };
+/** Istio's default text format, so that tools made for it read these logs. */
+const TEXT_FORMAT = `${[
+  '[%START_TIME%]',
+  '"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%"',
+  '%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS%',
+  '"%UPSTREAM_TRANSPORT_FAILURE_REASON%"',
+  '%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%',
+  '"%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%"',
+  '"%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS%',
+  '%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%',
+].join(' ')}\n`;
+
+/** To Envoy's standard output, and so to the journal; nowhere when it is off. A JSON format of the operator's replaces `fields`. */
+function accessLog(log: AccessLogSettings | undefined, fields: JsonObject): JsonObject[] {
+  if (log === undefined) return [];
+  const log_format =
+    log.encoding === 'JSON'
+      ? { json_format: jsonFormat(log.format) ?? fields }
+      : { text_format_source: { inline_string: withNewline(log.format ?? TEXT_FORMAT) } };
+  return [
+    {
+      name: 'envoy.access_loggers.stdout',
+      typed_config: any('envoy.extensions.access_loggers.stream.v3.StdoutAccessLog', { log_format }),
+    },
+  ];
+}
+
+function withNewline(format: string): string {
+  return format.endsWith('\n') ? format : `${format}\n`;
+}
+
+/** The controller saw that it is a JSON object. */
+function jsonFormat(format: string | undefined): JsonObject | undefined {
+  return format === undefined ? undefined : (JSON.parse(format) as JsonObject);
 }

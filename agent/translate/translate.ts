@@ -6,13 +6,14 @@
 import { distinguishingLabels } from '../mesh-view/destination-rules.ts';
 import { type ClientView, clientView } from '../mesh-view/lookup.ts';
 import type { MeshView, WorkloadView } from '../mesh-view/view.ts';
-import { clusterResource, fixedClusters, usesEds } from './cluster.ts';
-import { clusterPlans } from './cluster-plan.ts';
+import { clusterResource, fixedClusters, planSecrets, usesEds } from './cluster.ts';
+import { clusterContext, clusterPlans } from './cluster-plan.ts';
 import { endpointResource } from './endpoint.ts';
 import { tcpProxy } from './filters.ts';
-import { inboundListener, inboundTcpName } from './inbound-listener.ts';
-import { resource } from './json.ts';
-import { CLUSTER } from './names.ts';
+import { gatewayParts } from './gateway-listener.ts';
+import { legClusters, legName } from './inbound-leg.ts';
+import { inboundListeners, inboundTcpName } from './inbound-listener.ts';
+import { compact, duration, resource } from './json.ts';
 import { outbound } from './outbound-listener.ts';
 import { rbacResources } from './rbac.ts';
 import type { ResourceSet, XdsResource } from './resource-set.ts';
@@ -22,34 +23,46 @@ import { ROOT_SECRET } from './tls.ts';
 export function translate(view: MeshView): ResourceSet {
   const clients = clientsOf(view);
   const all: XdsResource[] = [...fixedClusters(view.host.ipv6)];
+  const files = new Map<string, string[]>();
   for (const client of new Set(clients.values())) {
-    for (const plan of client.services.flatMap((service) => clusterPlans(client, service))) {
+    const context = clusterContext(view, client, { ...view.mesh, localityLbSetting: view.localityLb });
+    for (const plan of client.destinations.flatMap((service) => clusterPlans(context, service))) {
       all.push(clusterResource(plan));
-      if (usesEds(plan)) all.push(endpointResource(plan, view.host.locality));
+      if (usesEds(plan)) all.push(endpointResource(plan));
+      for (const name of planSecrets(plan)) files.set(name, [...(files.get(name) ?? []), ...plan.origins]);
     }
   }
-  for (const workload of view.workloads) {
-    const { listener, routes, extensions } = outbound(view, clients.get(workload) as ClientView, workload);
-    all.push(listener, ...routes, ...extensions, ...rbacResources(view, workload), ...inboundTcp(view));
+  for (const workload of view.workloads.filter((one) => one.gateway === true)) {
+    const { resources, secrets } = gatewayParts(view, clients.get(workload) as ClientView, workload);
+    all.push(...resources, ...rbacResources(view, workload));
+    for (const [name, origins] of secrets) files.set(name, [...(files.get(name) ?? []), ...origins]);
   }
-  const inbound = inboundListener(view);
-  if (inbound !== undefined) all.push(inbound);
+  for (const workload of view.workloads.filter((one) => one.gateway !== true)) {
+    const { listeners, routes, extensions } = outbound(view, clients.get(workload) as ClientView, workload);
+    all.push(...listeners, ...routes, ...extensions, ...rbacResources(view, workload));
+    all.push(...workload.inboundPorts.flatMap((port) => legClusters(view.host, workload, port)));
+  }
+  all.push(...inboundTcp(view), ...inboundListeners(view));
   return {
     generation: view.generation,
     resources: sorted(all),
-    secrets: new Set(view.workloads.length === 0 ? [] : [ROOT_SECRET, ...view.workloads.map((w) => w.spiffeId).sort()]),
+    secrets: new Set([
+      ...(view.workloads.length === 0 ? [] : [ROOT_SECRET, ...view.workloads.map((w) => w.spiffeId).sort()]),
+      ...[...files.keys()].sort(),
+    ]),
+    secretOrigins: new Map([...files].map(([name, origins]) => [name, [...new Set(origins)].sort()])),
   };
 }
 
-/** What each workload sees. Workloads of a namespace share one view, unless rules tell them apart by their labels. */
+/** What each workload sees. Workloads of a namespace share one view, unless rules or Sidecars tell them apart. */
 function clientsOf(view: MeshView): ReadonlyMap<WorkloadView, ClientView> {
   const keys = distinguishingLabels(view.destinationRules);
   const known = new Map<string, ClientView>();
   return new Map(
     view.workloads.map((workload) => {
-      const { namespace, labels } = workload;
-      const id = JSON.stringify([namespace, ...keys.map((key) => labels[key] ?? null)]);
-      const client = known.get(id) ?? clientView(view, namespace, labels);
+      const { namespace, labels, egress, egressProxy } = workload;
+      const id = JSON.stringify([namespace, keys.map((key) => labels[key] ?? null), egress, egressProxy?.host]);
+      const client = known.get(id) ?? clientView(view, namespace, labels, egress, egressProxy?.host);
       known.set(id, client);
       return [workload, client];
     }),
@@ -60,20 +73,17 @@ function clientsOf(view: MeshView): ReadonlyMap<WorkloadView, ClientView> {
 function inboundTcp(view: MeshView): XdsResource[] {
   return view.workloads.flatMap((workload) =>
     workload.inboundPorts.flatMap((port) =>
-      [true, false].map((mtls) =>
-        resource(
-          'extension',
-          inboundTcpName(workload, port, mtls),
-          {
-            typed_config: tcpProxy(
-              'inbound_tcp',
-              { cluster: CLUSTER.inboundTcp },
-              { side: 'destination', workload, port, mtls },
-            ),
-          },
-          workload.origins,
-        ),
-      ),
+      [true, false].map((mtls) => {
+        const target = compact({
+          cluster: legName(workload, port, 'tcp'),
+          idle_timeout: duration(port.pool?.tcp?.idleTimeout),
+          max_downstream_connection_duration: duration(port.pool?.tcp?.maxConnectionDuration),
+        });
+        const reporter = { side: 'destination', workload, port, mtls } as const;
+        const typed_config = tcpProxy('inbound_tcp', target, reporter, view.mesh);
+        const origins = [...workload.origins, ...view.mesh.origins];
+        return resource('extension', inboundTcpName(workload, port, mtls), { typed_config }, origins);
+      }),
     ),
   );
 }

@@ -1,75 +1,14 @@
 import { RE2JS } from 're2js';
+import { cidrsOverlap, ipBytes, parseCidr } from '../cidr.ts';
 import { LABEL } from '../identity/spiffe-id.ts';
 import { type Report, shown } from './report.ts';
+
+export { cidrsOverlap, ipBytes, ipVersion, parseCidr, parseIp6 } from '../cidr.ts';
 
 /**
  * The small formats inside Istio's kinds, each with the verdict of Istio's own validation (its API reference and the CEL rules of its
  * CRDs). Every check takes the value, its path and the report; absent values are fine unless the name says otherwise.
  */
-
-/** An IP address, by text. Zone ids and leading zeros are refused. */
-export function ipVersion(text: string): 0 | 4 | 6 {
-  const octets = text.split('.');
-  if (octets.length === 4 && octets.every((octet) => /^(0|[1-9]\d{0,2})$/.test(octet) && Number(octet) <= 255))
-    return 4;
-  return parseIp6(text) === undefined ? 0 : 6;
-}
-
-/** The 16 bytes of an IPv6 address, or undefined. */
-export function parseIp6(text: string): number[] | undefined {
-  if (text.length > 45 || !text.includes(':')) return undefined;
-  const halves = text.split('::');
-  if (halves.length > 2) return undefined;
-  const groups = halves.map(parseGroups);
-  const [head, tail] = groups;
-  if (head === undefined || (halves.length === 2 && tail === undefined)) return undefined;
-  const missing = 16 - head.length - (tail?.length ?? 0);
-  if (halves.length === 1 ? missing !== 0 : missing < 2) return undefined;
-  return [...head, ...Array<number>(missing).fill(0), ...(tail ?? [])];
-}
-
-function parseGroups(text: string): number[] | undefined {
-  if (text === '') return [];
-  const bytes: number[] = [];
-  const parts = text.split(':');
-  for (const [i, part] of parts.entries()) {
-    if (i === parts.length - 1 && ipVersion4(part)) bytes.push(...part.split('.').map(Number));
-    else if (/^[0-9a-fA-F]{1,4}$/.test(part))
-      bytes.push(Number.parseInt(part, 16) >> 8, Number.parseInt(part, 16) & 255);
-    else return undefined;
-  }
-  return bytes;
-}
-
-function ipVersion4(text: string): boolean {
-  return text.includes('.') && ipVersion(text) === 4;
-}
-
-/** The bytes of an address: 4 or 16. Undefined when it is none. */
-export function ipBytes(text: string): number[] | undefined {
-  return ipVersion(text) === 4 ? text.split('.').map(Number) : parseIp6(text);
-}
-
-/** Parses `ADDRESS` or `ADDRESS/PREFIX`. */
-export function parseCidr(text: string): { bytes: number[]; prefix: number } | undefined {
-  const [address = '', prefix, ...more] = text.split('/');
-  const bytes = ipBytes(address);
-  if (bytes === undefined || more.length > 0) return undefined;
-  if (prefix === undefined) return { bytes, prefix: bytes.length * 8 };
-  if (!/^(0|[1-9]\d{0,2})$/.test(prefix) || Number(prefix) > bytes.length * 8) return undefined;
-  return { bytes, prefix: Number(prefix) };
-}
-
-/** True when two prefixes of one family share an address. */
-export function cidrsOverlap(a: { bytes: number[]; prefix: number }, b: { bytes: number[]; prefix: number }): boolean {
-  if (a.bytes.length !== b.bytes.length) return false;
-  const bits = Math.min(a.prefix, b.prefix);
-  for (let i = 0; i < bits; i++) {
-    const mask = 128 >> (i % 8);
-    if (((a.bytes[i >> 3] as number) & mask) !== ((b.bytes[i >> 3] as number) & mask)) return false;
-  }
-  return true;
-}
 
 /** Addresses that no object may send traffic to (DESIGN 3.2): they would reach the proxy's own host or nothing at all. */
 const FORBIDDEN: readonly (readonly [string, string])[] = [
@@ -84,6 +23,9 @@ const FORBIDDEN: readonly (readonly [string, string])[] = [
   ['255.255.255.255/32', 'broadcast'],
   ['240.240.0.0/16', 'in the range of the mesh’s own virtual addresses'],
 ];
+
+/** CIDRs of the addresses that no object may send traffic to, without the mesh's own IPv6 ranges. */
+export const REFUSED_RANGES: readonly string[] = FORBIDDEN.map(([range]) => range);
 
 /** Why no endpoint may have this address, or undefined. IPv4-mapped IPv6 addresses count as the IPv4 address inside. `vipRanges`: CIDRs besides 240.240.0.0/16. */
 export function forbiddenAddress(text: string, vipRanges: readonly string[] = []): string | undefined {

@@ -253,5 +253,5 @@ test('same inputs, same view, whatever the order of objects and hosts; VIP range
   const view = buildMeshView(one);
   t.same(view.vipRanges, ['240.240.0.0/16', 'fd6d:6573:6800::/48']);
   t.same(view.revokedNames, ['y.hosts.mesh.test', 'z.hosts.mesh.test']);
-  t.equal(view.outboundPolicy, 'REGISTRY_ONLY');
+  t.equal(view.mesh.outboundPolicy, 'REGISTRY_ONLY');
 });

@@ -95,7 +95,9 @@ check(
     ['whole', http('reviews.default.svc.cluster.local'), only(reviews())],
     ['VIP', http('240.240.0.1'), only(reviews())],
     ['IPv6 VIP', http('[fd6d:6573:6800::1]', { address: 'fd6d:6573:6800::1' }), only(reviews())],
-    ['another namespace’s short name is not ours', http('cart', { address: '240.240.0.3' }), { answer: 502 }],
+    ['an unknown name at a virtual address is whose address it is', http('nobody.example'), only(reviews())],
+    ['another namespace’s short name is not ours, but at its address', http('cart'), only(reviews())],
+    ['an unknown name at an address that is nobody’s', http('x', { address: '240.240.9.9' }), only('BlackHoleCluster')],
     [
       'its full name is',
       http('cart.shop', { address: '240.240.0.3' }),

@@ -33,7 +33,7 @@ export function simulate(set: ResourceSet, call: Call): Outcome {
   const last = chain.filters.at(-1);
   if (last.config_discovery !== undefined) {
     const tcp = (set.resources.extension.get(last.name) as Body).body.typed_config;
-    return { chain: chain.name, clusters: clustersOf(tcp) };
+    return { chain: chain.name, clusters: clustersOf(tcp, call.address) };
   }
   const route = set.resources.route.get(last.typed_config.rds.route_config_name)?.body as Body;
   return { chain: chain.name, ...routeOutcome(virtualHost(route, call.http?.host ?? ''), call) };
@@ -111,7 +111,7 @@ function routeOutcome(host: Body, call: Call): Omit<Outcome, 'chain'> {
   if (route === undefined) return { answer: 404 };
   if (route.direct_response !== undefined) return { answer: route.direct_response.status };
   if (route.redirect !== undefined) return { redirect: route.redirect.path_redirect };
-  return { clusters: clustersOf(route.route) };
+  return { clusters: clustersOf(route.route, call.address) };
 }
 
 function headerMatches(test: Body, value: string | undefined): boolean {
@@ -120,7 +120,17 @@ function headerMatches(test: Body, value: string | undefined): boolean {
   return test.invert_match === true ? !hit : hit;
 }
 
-function clustersOf(target: Body): Record<string, number> {
+/** Matcher cluster specifier: the address as text, exactly, else by the longest prefix. */
+function byAddress({ matcher_tree, on_no_match }: Body, address: string): string {
+  const { exact_match_map, prefix_match_map } = matcher_tree ?? {};
+  const prefixes = Object.keys(prefix_match_map?.map ?? {}).filter((prefix) => address.startsWith(prefix));
+  const found = exact_match_map?.map[address] ?? prefix_match_map?.map[prefixes[0] ?? ''] ?? on_no_match;
+  return found.matcher === undefined ? found.action.typed_config.cluster : byAddress(found.matcher, address);
+}
+
+function clustersOf(target: Body, address: string): Record<string, number> {
+  if (target.inline_cluster_specifier_plugin !== undefined)
+    return { [byAddress(target.inline_cluster_specifier_plugin.extension.typed_config.cluster_matcher, address)]: 100 };
   if (target.cluster !== undefined) return { [target.cluster]: 100 };
   return Object.fromEntries(target.weighted_clusters.clusters.map((c: Body) => [c.name, c.weight]));
 }
