@@ -114,6 +114,20 @@ export function throughListener(client: ClientView, listener: EgressView): Clien
   };
 }
 
+/**
+ * What a host's workloads of a namespace reach, taken together: the names that its DNS answers for them, which is asked by namespace. Without
+ * a workload there, or with one that has no Sidecar, what the namespace sees.
+ */
+export function reachedFrom(view: MeshView, namespace: string): readonly ServiceView[] {
+  const here = view.workloads.filter((workload) => workload.namespace === namespace);
+  const whole = here.length === 0 || here.some(({ egress }) => egress === undefined);
+  if (whole) return clientView(view, namespace).destinations;
+  const reached = here.flatMap(
+    ({ labels, egress, egressProxy }) => clientView(view, namespace, labels, egress, egressProxy?.host).destinations,
+  );
+  return [...new Set(reached)];
+}
+
 function exportedServices(view: MeshView, namespace: string): ServiceView[] {
   return view.services.filter((service) => isExportedTo(service.exportTo, service.namespace, namespace));
 }
