@@ -45,11 +45,13 @@ export function bigMesh({ services, hosts, identities = 1 }: MeshSize): TestMesh
     `svc${i}.default.svc.cluster.local`,
     { v4: `240.240.${i >> 8}.${(i % 256) + 1}`, v6: `fd6d:6573:6800::${(i + 1).toString(16)}` },
   ]);
-  const all = served.map((groups, h): TestHost => ({
-    id: `h${h + 1}`,
-    addresses: [`10.1.${h >> 8}.${(h % 256) + 1}`],
-    groups,
-  }));
+  const all = served.map(
+    (groups, h): TestHost => ({
+      id: `h${h + 1}`,
+      addresses: [`10.1.${h >> 8}.${(h % 256) + 1}`],
+      groups,
+    }),
+  );
   const self: TestHost = { id: 'h0', addresses: ['10.0.0.1'], groups: own };
   return { objects, hosts: [self, ...all], vips: Object.fromEntries(vips), self: 'h0' };
 }

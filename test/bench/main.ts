@@ -1,5 +1,5 @@
 /**
- * `npm run bench [NAME...]`: measures and writes test/bench/results/NAME.json. Needs root for `mesh` (network namespaces). Figures of one run on
+ * `npm run bench [NAME...]`: measures and writes test/bench/results/NAME.json. Needs root for `mesh` and `gossip` (network namespaces). Figures of one run on
  * one machine: compare those of the same run, not of two.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 const BENCHES: Readonly<Record<string, () => Promise<object>>> = {
   'signed-config': async () => (await import('./signed-config.ts')).run(),
+  gossip: async () => (await import('./gossip/gossip.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   mesh: async () => (await import('./mesh.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
 };
 
