@@ -79,8 +79,8 @@ export function routeAction(context: RouteContext, rule: HttpRoute): JsonObject 
         ...hostOf(rule.headers),
         ...(rule.rewrite?.authority ? { host_rewrite_literal: rule.rewrite.authority } : {}),
         timeout,
-        // A gRPC client's own deadline counts, as far as the rule's timeout lets it (0: as it is).
-        max_stream_duration: { grpc_timeout_header_max: timeout },
+        // A gRPC client's deadline, in its grpc-timeout, holds here too. Envoy minds one or the other; a shorter one the client minds itself.
+        max_stream_duration: timeout === '0s' ? { grpc_timeout_header_max: '0s' } : undefined,
         retry_policy: retryPolicy(rule.retries ?? context.defaultRetries, single !== undefined && hash.length > 0),
         hash_policy: some(hash),
         request_mirror_policies: some(mirrors(context, rule)),

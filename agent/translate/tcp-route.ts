@@ -1,3 +1,4 @@
+import { cidrsOverlap, parseCidr } from '../../api/cidr.ts';
 import { hostMatches } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import type { Destination } from '../mesh-view/specs/common.ts';
@@ -70,30 +71,28 @@ function rulesOf({ list }: Builder, field: 'tls' | 'tcp'): { vs: VirtualServiceV
 
 function sniRoutes(builder: Builder): TcpRoute[] {
   return rulesOf(builder, 'tls').flatMap(({ vs, rule, name }) =>
-    (rule.match ?? []).flatMap((match, position) =>
-      admits(builder, vs, match)
-        ? [
-            routeOf(builder, vs, rule, `${name}.${position}`, {
-              ...builder.base,
-              ...subnets(match),
-              server_names: (match.sniHosts ?? []).map((host) => host.toLowerCase()),
-            }),
-          ]
-        : [],
-    ),
+    (rule.match ?? []).flatMap((match, position) => {
+      const where = ranges(builder, match, []);
+      if (where === undefined || !admits(builder, vs, match)) return [];
+      const names = (match.sniHosts ?? []).map((host) => host.toLowerCase());
+      const chain = { ...builder.base, ...where, server_names: names };
+      return [routeOf(builder, vs, rule, `${name}.${position}`, chain)];
+    }),
   );
 }
 
 function plainRoutes(builder: Builder, extra: JsonObject): TcpRoute[] {
   const routes: TcpRoute[] = [];
+  const claimed: string[] = [];
   // Istio: tcp rules are for ports that are neither HTTP nor TLS.
   for (const { vs, rule, name } of builder.port.protocol === 'TLS' ? [] : rulesOf(builder, 'tcp')) {
     const matches = rule.match === undefined || rule.match.length === 0 ? [{}] : rule.match;
     for (const [position, match] of matches.entries()) {
-      if (!admits(builder, vs, match)) continue;
+      const where = admits(builder, vs, match) ? ranges(builder, match, claimed) : undefined;
+      if (where === undefined) continue;
       const whole = (match.destinationSubnets ?? []).length === 0;
       const at = whole ? '' : `${name}.${position}`;
-      routes.push(routeOf(builder, vs, rule, at, { ...builder.base, ...subnets(match), ...extra }));
+      routes.push(routeOf(builder, vs, rule, at, { ...builder.base, ...where, ...extra }));
       if (whole) return routes;
     }
   }
@@ -116,9 +115,32 @@ function admits({ workload, port }: Builder, vs: VirtualServiceView, match: L4Ma
   return admitsCall(match, { workload, port: port.number, gateway: MESH_GATEWAY, namespace: vs.namespace });
 }
 
-function subnets(match: L4Match): JsonObject {
-  const list = match.destinationSubnets ?? [];
-  return list.length === 0 ? {} : { prefix_ranges: list.map(cidr) };
+/**
+ * The part of the service's addresses that a match is for; undefined where there is none, or where earlier matches have it all already
+ * (`claimed`, which grows): Envoy prefers the longest prefix, rules the first that matches. Never more than the service's own addresses: a
+ * rule is for its hosts, and must not catch what is sent to others.
+ */
+function ranges({ service }: Builder, match: L4Match, claimed: string[]): JsonObject | undefined {
+  const subnets = match.destinationSubnets ?? [];
+  if (subnets.length === 0) return {};
+  const own = isAnywhere(service) ? subnets : subnets.flatMap((subnet) => service.addresses.flatMap(common(subnet)));
+  const free = [...new Set(own)].filter((range) => !claimed.some((earlier) => contains(earlier, range)));
+  claimed.push(...free);
+  return free.length === 0 ? undefined : { prefix_ranges: free.map(cidr) };
+}
+
+/** What two CIDRs have in common: the narrower of them, or nothing. */
+function common(subnet: string): (address: string) => string[] {
+  return (address) => (contains(subnet, address) ? [address] : contains(address, subnet) ? [subnet] : []);
+}
+
+function isAnywhere(service: ServiceView): boolean {
+  return service.resolution === 'NONE' && service.addresses.length === 0;
+}
+
+function contains(outer: string, inner: string): boolean {
+  const [wide, narrow] = [parseCidr(outer), parseCidr(inner)];
+  return wide !== undefined && narrow !== undefined && wide.prefix <= narrow.prefix && cidrsOverlap(wide, narrow);
 }
 
 function nameOf({ workload, port, service, client }: Builder, match: string): string {

@@ -108,7 +108,7 @@ export const VIRTUAL_SERVICE_ROWS: readonly Row[] = [
         http: undefined,
         tcp: [
           {
-            match: [{ destinationSubnets: ['10.3.0.0/16'], sourceLabels: { app: 'web' } }],
+            match: [{ destinationSubnets: ['240.240.0.0/16'], sourceLabels: { app: 'web' } }],
             route: [route],
           },
         ],
@@ -134,7 +134,7 @@ export const VIRTUAL_SERVICE_ROWS: readonly Row[] = [
             match: [
               {
                 sniHosts: ['s.example'],
-                destinationSubnets: ['10.3.0.0/16'],
+                destinationSubnets: ['240.240.0.0/16'],
                 sourceLabels: { app: 'web' },
               },
             ],
