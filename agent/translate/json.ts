@@ -46,9 +46,10 @@ export function duration(text: string | undefined): string | undefined {
 const UNITS: Readonly<Record<string, number>> = { h: 3.6e12, m: 6e10, s: 1e9, ms: 1e6, us: 1e3, µs: 1e3, ns: 1 };
 
 function durationNanos(text: string | undefined): bigint | undefined {
-  if (text === undefined || !/^(\d+(\.\d+)?(h|ms|m|s|us|µs|ns))+$/.test(text)) return undefined;
+  if (text === '0') return 0n;
+  if (text === undefined || !/^((\d+(\.\d*)?|\.\d+)(h|ms|m|s|us|µs|ns))+$/.test(text)) return undefined;
   let nanos = 0n;
-  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)/g)) {
+  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d*)?|\.\d+)(h|ms|m|s|us|µs|ns)/g)) {
     nanos += BigInt(Math.round(Number(number) * (UNITS[unit as string] as number)));
   }
   return nanos;

@@ -29,4 +29,6 @@ export interface ResourceSet {
   readonly generation: number;
   readonly resources: { readonly [T in Exclude<ResourceType, 'secret'>]: ReadonlyMap<string, XdsResource> };
   readonly secrets: ReadonlySet<string>;
+  /** Of secrets that operators' objects name, those objects. Sorted. */
+  readonly secretOrigins: ReadonlyMap<string, readonly ObjectKey[]>;
 }

@@ -11,6 +11,8 @@ export const IDENTITY_STATE = 'envoy.tls.certificate_mappers.on_demand_secret';
 export const ALPN = { http: 'istio-http/1.1', http2: 'istio-h2', tcp: 'istio' } as const;
 
 const TLS_PARAMS: JsonObject = { tls_minimum_protocol_version: 'TLSv1_2', tls_maximum_protocol_version: 'TLSv1_3' };
+/** The lowest version of TLS between proxies. */
+export type MinTlsVersion = 'TLSv1_2' | 'TLSv1_3';
 
 const UPSTREAM_TLS = 'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext';
 const DOWNSTREAM_TLS = 'envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext';
@@ -36,15 +38,16 @@ export function upstreamMtls(options: {
   readonly identities: readonly string[];
   readonly sni: string;
   readonly alpn: string;
+  readonly minVersion?: MinTlsVersion;
 }): JsonObject {
-  const { identities, sni, alpn } = options;
+  const { identities, sni, alpn, minVersion = 'TLSv1_2' } = options;
   const sans = (identities.length === 0 ? ['spiffe://nobody'] : identities).map(
     (exact): JsonObject => ({ san_type: 'URI', matcher: { exact } }),
   );
   return extension('envoy.transport_sockets.tls', UPSTREAM_TLS, {
     sni,
     common_tls_context: {
-      tls_params: TLS_PARAMS,
+      tls_params: { ...TLS_PARAMS, tls_minimum_protocol_version: minVersion },
       alpn_protocols: [alpn],
       custom_tls_certificate_selector: extension(
         'envoy.tls.upstream_certificate_selectors.on_demand_secret',
@@ -63,14 +66,22 @@ export function upstreamMtls(options: {
   });
 }
 
-/** mTLS of a workload's port: its own SVID; any workload of the trust domain may speak to it, nobody else (hosts' and controllers' SVIDs neither). */
-export function downstreamMtls(spiffeId: string, trustDomain: string): JsonObject {
+/**
+ * mTLS of a workload's port: its own SVID; any workload of the trust domain may speak to it, nobody else (hosts' and controllers' SVIDs neither).
+ * `own`: what a gateway's server says besides: whom of them it takes, versions and ciphers.
+ */
+export function downstreamMtls(
+  spiffeId: string,
+  trustDomain: string,
+  minVersion: MinTlsVersion = 'TLSv1_2',
+  own: { readonly peers?: readonly JsonObject[]; readonly params?: JsonObject } = {},
+): JsonObject {
   return extension('envoy.transport_sockets.tls', DOWNSTREAM_TLS, {
     require_client_certificate: true,
     disable_stateless_session_resumption: true,
     disable_stateful_session_resumption: true,
     common_tls_context: {
-      tls_params: TLS_PARAMS,
+      tls_params: { ...TLS_PARAMS, tls_minimum_protocol_version: minVersion, ...own.params },
       custom_tls_certificate_selector: extension(
         'envoy.tls.certificate_selectors.on_demand_secret',
         'envoy.extensions.transport_sockets.tls.cert_selectors.on_demand_secret.v3.Config',
@@ -84,7 +95,7 @@ export function downstreamMtls(spiffeId: string, trustDomain: string): JsonObjec
           prefetch_secret_names: [spiffeId],
         },
       ),
-      ...validation([{ san_type: 'URI', matcher: { prefix: `spiffe://${trustDomain}/ns/` } }]),
+      ...validation(own.peers ?? [{ san_type: 'URI', matcher: { prefix: `spiffe://${trustDomain}/ns/` } }]),
     },
   });
 }

@@ -105,6 +105,7 @@ export function resourceSet(generation: number, resources: readonly XdsResource[
     generation,
     resources: { cluster, endpoint, listener, route, extension } as ResourceSet['resources'],
     secrets: new Set(),
+    secretOrigins: new Map(),
   };
 }
 
