@@ -1,6 +1,7 @@
 import type { EndpointSnapshot, HostEntry, WorkloadRecord } from '../../api/gossip/host-record.ts';
 import { workloadSpiffeId } from '../../api/identity/spiffe-id.ts';
-import { type ObjectKey, objectKey } from '../../api/resources/object.ts';
+import { isGatewayGroup } from '../../api/resources/gateway-binding.ts';
+import { keyOf, type ObjectKey, objectKey } from '../../api/resources/object.ts';
 import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
 import { compare, type ObjectIndex, type Typed } from './object-index.ts';
 import type { MtlsLookup } from './peer-authentication.ts';
@@ -59,12 +60,13 @@ export interface MemberSources {
 export function membersByNamespace(sources: MemberSources): ReadonlyMap<string, readonly Member[]> {
   const live = liveHosts(sources);
   const groups = sources.objects<WorkloadGroupSpec>('WorkloadGroup');
+  const gateways = gatewayGroups(sources);
   const entries = sources
     .objects<WorkloadSpec>('WorkloadEntry')
-    .map((entry) => entryMember(entry, groups, sources, live));
+    .map((entry) => entryMember(entry, groups, sources, live, gateways));
   const taken = new Set(entries.flatMap((entry) => (entry.covers === undefined ? [] : [entry.covers])));
   const members = [
-    ...groups.map((group) => groupMember(group, sources, live, taken)),
+    ...groups.map((group) => groupMember(group, sources, live, taken, gateways.has(group.key))),
     ...entries.map((entry) => entry.member),
   ];
   const byNamespace = new Map<string, Member[]>();
@@ -72,6 +74,14 @@ export function membersByNamespace(sources: MemberSources): ReadonlyMap<string, 
     byNamespace.set(member.namespace, [...(byNamespace.get(member.namespace) ?? []), member]);
   }
   return byNamespace;
+}
+
+/** Groups that are gateways: as in Istio, nobody speaks the mesh's mTLS to them unless a DestinationRule says so; their ports are their Gateways'. */
+function gatewayGroups({ desired }: MemberSources): ReadonlySet<ObjectKey> {
+  const all = [...desired.objects.values()];
+  const gateways = all.filter((object) => object.kind === 'Gateway');
+  const groups = all.filter((object) => object.kind === 'WorkloadGroup' && isGatewayGroup(object, gateways));
+  return new Set(groups.map(keyOf));
 }
 
 interface LiveWorkload {
@@ -101,6 +111,7 @@ function groupMember(
   { desired, mtls, behindGateway }: MemberSources,
   live: ReadonlyMap<string, readonly LiveWorkload[]>,
   taken: ReadonlySet<string>,
+  isGateway: boolean,
 ): Member {
   const template = group.spec.template ?? {};
   const labels = { ...group.spec.metadata?.labels, ...template.labels };
@@ -122,8 +133,8 @@ function groupMember(
     locality: template.locality ?? '',
     spiffeId: workloadSpiffeId(desired.trustDomain, group.namespace, template.serviceAccount || 'default'),
     named: true,
-    mtls: (port) => modes.modeOf(port) !== 'DISABLE',
-    transport: (port) => (modes.modeOf(port) === 'DISABLE' ? 'plain' : 'mtls'),
+    mtls: (port) => !isGateway && modes.modeOf(port) !== 'DISABLE',
+    transport: (port) => (isGateway || modes.modeOf(port) === 'DISABLE' ? 'plain' : 'mtls'),
     byLabel: false,
     instances,
   };
@@ -138,6 +149,7 @@ function entryMember(
   groups: readonly Typed<WorkloadGroupSpec>[],
   sources: MemberSources,
   live: ReadonlyMap<string, readonly LiveWorkload[]>,
+  gateways: ReadonlySet<ObjectKey>,
 ): { readonly member: Member; readonly covers: string | undefined } {
   const { spec, namespace } = entry;
   const labels = { ...entry.labels, ...spec.labels };
@@ -153,7 +165,9 @@ function entryMember(
     .find((workload) => workload.entry.provenAddresses.includes(address));
   const granted = covering ?? grantedButGone(candidates, sources, address);
   const modes = sources.mtls(namespace, labels);
-  const meshed = granted !== undefined || labels[TLS_MODE_LABEL] === 'istio';
+  const gateway = covering !== undefined && gateways.has(`WorkloadGroup/${covering.record.group}`);
+  const speaking = candidates.filter((group) => !gateways.has(group.key));
+  const meshed = (granted !== undefined && !gateway) || labels[TLS_MODE_LABEL] === 'istio';
   const alive = granted === undefined || covering !== undefined;
   const instance = {
     id: entry.key,
@@ -177,7 +191,7 @@ function entryMember(
       mtls: (port) => meshed && modes.modeOf(port) !== 'DISABLE',
       transport: (port) => {
         if (modes.modeOf(port) === 'DISABLE') return 'plain';
-        return labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : candidates.length > 0 ? 'mixed' : 'plain';
+        return labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : speaking.length > 0 ? 'mixed' : 'plain';
       },
       byLabel: candidates.length === 0 && labels[TLS_MODE_LABEL] === 'istio',
       // Without an address it is one of its network's, behind the gateway there.

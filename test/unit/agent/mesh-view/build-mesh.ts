@@ -13,6 +13,8 @@ export interface TestHost {
   readonly addresses: readonly string[];
   /** `NAMESPACE/NAME` of each WorkloadGroup that it is granted and serves. */
   readonly groups: readonly string[];
+  /** The same, of gateways: without a user. */
+  readonly gateways?: readonly string[];
   readonly liveness?: Liveness;
   readonly health?: WorkloadRecord['health'];
   readonly weight?: number;
@@ -98,7 +100,14 @@ export function meshInput(mesh: TestMesh): MeshViewInput {
   return {
     desired: desired(mesh, objects, hosts),
     endpoints: snapshot(hosts),
-    workloads: (self?.groups ?? []).map((id, index) => localWorkload(id, index, objects)),
+    workloads: [
+      ...(self?.groups ?? []).map((id, index) => localWorkload(id, index, objects)),
+      ...(self?.gateways ?? []).map((id) => ({
+        ...localWorkload(id, 0, objects),
+        outboundPort: 0,
+        gateway: true as const,
+      })),
+    ],
     host: {
       id: self?.id ?? 'self',
       addresses: self?.addresses ?? ['10.0.0.1'],
@@ -121,7 +130,12 @@ function desired(mesh: TestMesh, objects: DesiredConfig['objects'], hosts: reado
     hosts: new Map(
       hosts.map((host): [string, HostGrant] => [
         host.id,
-        { host: host.id, epoch: 1, workloadGroups: host.grant ?? host.groups, gossipAddresses: [] },
+        {
+          host: host.id,
+          epoch: 1,
+          workloadGroups: host.grant ?? [...host.groups, ...(host.gateways ?? [])],
+          gossipAddresses: [],
+        },
       ]),
     ),
     revokedHosts: new Set(mesh.revoked),
@@ -168,7 +182,7 @@ function snapshot(hosts: readonly TestHost[]): EndpointSnapshot {
             addresses: host.addresses,
             gossipAddresses: [],
             probeKey: '',
-            workloads: host.groups.map((id) => ({
+            workloads: [...host.groups, ...(host.gateways ?? [])].map((id) => ({
               group: id,
               health: host.health ?? 'healthy',
               ...(host.weight === undefined ? {} : { weight: host.weight }),
