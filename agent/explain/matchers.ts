@@ -145,8 +145,15 @@ export function stringWords(matcher: Body): string {
 /** All matches of an RE2 expression replaced; `\1` names a group, as Envoy has it. The text itself where the expression is none. */
 export function replaceRegex(regex: string, text: string, substitution: string): string {
   try {
-    const safe = substitution.replaceAll('$', '\\$').replace(/\\(\d)/g, '$$$1');
-    return RE2JS.compile(regex).matcher(text).replaceAll(safe);
+    const matcher = RE2JS.compile(regex).matcher(text);
+    let made = '';
+    let end = 0;
+    while (matcher.find()) {
+      const groups = (_all: string, digit: string) => matcher.group(Number(digit)) ?? '';
+      made += text.slice(end, matcher.start()) + substitution.replace(/\\(\d)/g, groups);
+      end = matcher.end();
+    }
+    return made + text.slice(end);
   } catch {
     return text;
   }

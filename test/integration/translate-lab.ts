@@ -27,6 +27,7 @@ export interface LabHost {
   app(uid: number): App;
   /** GET on Envoy's admin socket. */
   admin(path: string): Promise<string>;
+  readonly adminSocket: string;
   envoyLog(): string;
   /** Gives Envoy its resources and waits until it took or refused them all. */
   push(set: ResourceSet): Promise<void>;
@@ -140,6 +141,7 @@ async function startHost(context: LabContext, spec: HostSpec, index: number): Pr
       return app;
     },
     admin: (path) => adminGet(join(home, 'admin.sock'), path),
+    adminSocket: join(home, 'admin.sock'),
     envoyLog: () => readFileSync(join(home, 'envoy.log'), 'utf8'),
     async push(set) {
       ads?.set(set);
