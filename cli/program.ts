@@ -4,6 +4,7 @@
  */
 import { Command as Commander, CommanderError, Option } from 'commander';
 import { errorLine, hasCode, MeshError } from '../api/errors.ts';
+import type { ConfigPart } from '../api/http/host-query.ts';
 import { VERSION } from '../api/version.ts';
 import { type CliContext, type Command, EXIT, type GlobalOptions } from './context.ts';
 import { OUTPUT_FORMATS } from './output/json.ts';
@@ -12,7 +13,9 @@ import { plain } from './output/table.ts';
 type Load = () => Promise<Command<never>>;
 
 /** Runs meshctl with the arguments after the program's name; never throws, returns the exit code (0 ok, 1 failed or refused, 64 usage). */
-export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
+export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
+  // `why A -> B`: the arrow is punctuation, and an option to the parser.
+  const args = argv.filter((arg) => arg !== '->');
   let code: number = EXIT.ok;
   const program = buildProgram(context, async (load, options, rest) => {
     const command = (await load()) as Command;
@@ -57,6 +60,7 @@ function buildProgram(context: CliContext, run: Run): Commander {
   };
   objectCommands(program, command);
   hostCommands(program, command);
+  lookCommands(program, command);
   return program;
 }
 
@@ -159,4 +163,65 @@ function hostCommands(program: Commander, command: Make): void {
     'on a host: set the agent’s log level',
     async () => (await import('./commands/agent.ts')).logLevel,
   );
+}
+
+const PARTS: Readonly<Record<ConfigPart, readonly [alias: string, description: string, options: readonly string[]]>> = {
+  listeners: ['listener', 'filter chains and where they lead', ['name', 'address', 'port', 'fqdn', 'direction']],
+  routes: ['route', 'routes of HTTP, by virtual host', ['name', 'fqdn', 'port']],
+  clusters: ['cluster', 'clusters, by service, port and subset', ['name', 'fqdn', 'port', 'subset', 'direction']],
+  endpoints: ['endpoint', 'endpoints and their health', ['name', 'fqdn', 'subset', 'address', 'port', 'status']],
+  secrets: ['secret', 'certificates: names and validity, never keys', ['name']],
+};
+
+const FILTERS: Readonly<Record<string, () => Option>> = {
+  name: () => new Option('--name <name>', 'of that resource'),
+  fqdn: () => new Option('--fqdn <host>', 'of that service, whole or up to a dot'),
+  port: () => new Option('--port <number>', 'of that port'),
+  subset: () => new Option('--subset <name>', 'of that subset'),
+  direction: () => new Option('--direction <direction>', 'of that direction').choices(['inbound', 'outbound']),
+  address: () => new Option('--address <ip>', 'of that address'),
+  status: () => new Option('--status <status>', 'of that health').choices(['healthy', 'unhealthy']),
+};
+
+/** An option given several times, beside arguments: a list that an option takes whole would swallow them. */
+function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
+}
+
+function lookCommands(program: Commander, command: Make): void {
+  const config = program
+    .command('proxy-config')
+    .alias('pc')
+    .description('what a host’s Envoy has; without HOST: the one of this machine, which needs no controller')
+    .exitOverride();
+  for (const [part, [alias, description, options]] of Object.entries(PARTS)) {
+    const made = command(config, `${part} [host]`, description, async () =>
+      (await import('./commands/proxy-config.ts')).proxyConfig(part as ConfigPart),
+    ).alias(alias);
+    for (const option of options) made.addOption((FILTERS[option] as () => Option)());
+    made.addOption(output());
+  }
+  command(
+    config,
+    'log [host]',
+    'Envoy’s log levels, until it restarts',
+    async () => (await import('./commands/proxy-config.ts')).proxyLog,
+  )
+    .option('--level <level>', 'set all loggers, or some: LOGGER:LEVEL,...')
+    .addOption(output());
+  command(
+    program,
+    'why <call...>',
+    "what would happen to a call, and which object decides: HOST[/WORKLOAD] '->' NAME:PORT[/PATH]",
+    async () => (await import('./commands/why.ts')).why,
+  )
+    .option('-X, --method <method>', 'of the request (default: GET)')
+    .option('-H, --header <name=value>', 'of the request; repeat for more', collect)
+    .addOption(new Option('--protocol <protocol>', 'what the client speaks').choices(['http', 'tcp', 'tls']))
+    .option(
+      '-f, --filename <path>',
+      'file or folder with the objects: decisions are named by its lines; repeat for more',
+      collect,
+    )
+    .addOption(output());
 }
