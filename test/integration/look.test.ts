@@ -200,14 +200,10 @@ test('bytes, names and ports that are not served, callers', async (t) => {
 test('proxy-config: rows by filter, whole resources, no keys', async (t) => {
   const ask = async (part: ConfigQuery['part'], filter: object = {}, form: 'rows' | 'full' = 'rows', host = 'a') =>
     await (looks.get(host) as Look).answer({ ask: 'config', part, form, filter });
-  t.match((await ask('listeners', { port: 5432 })).rows, [
-    {
-      address: '127.0.0.1',
-      port: 15001,
-      match: /Addr: 240\.240\.0\.1,.*:5432/,
-      destination: /^Cluster: outbound_\.5432_/,
-    },
-  ]);
+  t.match(
+    (await ask('listeners', { port: 5432 })).rows?.find((row) => 'match' in row && row.match.includes('240.240.0.1,')),
+    { address: '127.0.0.1', port: 15001, match: /:5432/, destination: /^Cluster: outbound_\.5432_/ },
+  );
   const inbound = (await ask('listeners', { direction: 'inbound', port: 9080 }, 'rows', 'b')).rows ?? [];
   t.ok(inbound.length >= 3, 'by mTLS and plaintext');
   t.ok(inbound.every((row) => 'listener' in row && row.listener === 'inbound' && row.match.includes('Port: 9080')));
