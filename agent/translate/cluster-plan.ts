@@ -46,6 +46,8 @@ export interface ClusterPlan {
   readonly defaults: ClusterDefaults;
   readonly refused: readonly string[];
   readonly origins: readonly string[];
+  /** The one SPIFFE ID that it is for; absent: each connection's own. */
+  readonly identity?: string;
 }
 
 /** The context of one client of a view. */

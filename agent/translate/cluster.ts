@@ -95,7 +95,7 @@ function transportSockets(plan: ClusterPlan): { readonly sockets: JsonObject; re
   if (transport === 'plain') return { sockets: header === undefined ? {} : { transport_socket: wrap(RAW) }, http: {} };
   const alpn = version === undefined ? ALPN.tcp : version === 'http2' ? ALPN.http2 : ALPN.http;
   const identities = policy.tls?.subjectAltNames?.length ? policy.tls.subjectAltNames : service.identities;
-  const mtls = wrap(upstreamMtls({ identities, sni: plan.sni, alpn, minVersion }));
+  const mtls = wrap(upstreamMtls({ identities, sni: plan.sni, alpn, minVersion, identity: plan.identity }));
   if (transport === 'mtls') return { sockets: { transport_socket: mtls }, http: {} };
   const sockets = {
     transport_socket_matches: [

@@ -6,6 +6,7 @@ import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
 import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
 import { hashPolicies } from './load-balancing.ts';
+import { mirrorName } from './mirror-plan.ts';
 import { CLUSTER, clusterName, sniName } from './names.ts';
 import { perFilter } from './route-filters.ts';
 import { headers, hostOf, merge, meshHeaders, some } from './route-headers.ts';
@@ -183,11 +184,14 @@ function mirrors(context: RouteContext, rule: HttpRoute): JsonObject[] {
   ];
   return list
     .filter((mirror) => mirror.percent > 0)
-    .map((mirror) => ({
-      cluster: resolveDestination(context, mirror.destination).cluster,
-      runtime_fraction: { default_value: fractionalPercent(mirror.percent) },
-      trace_sampled: false,
-    }));
+    .map(({ destination, percent }) => {
+      const { cluster, meshed } = resolveDestination(context, destination);
+      return {
+        cluster: meshed ? mirrorName(cluster, context.workload) : cluster,
+        runtime_fraction: { default_value: fractionalPercent(percent) },
+        trace_sampled: false,
+      };
+    });
 }
 
 const REDIRECT_CODES: Readonly<Record<number, string>> = {

@@ -39,8 +39,10 @@ export function upstreamMtls(options: {
   readonly sni: string;
   readonly alpn: string;
   readonly minVersion?: MinTlsVersion;
+  /** Whose SVID a connection takes that says nothing of it; absent: nobody's, it fails. */
+  readonly identity?: string | undefined;
 }): JsonObject {
-  const { identities, sni, alpn, minVersion = 'TLSv1_2' } = options;
+  const { identities, sni, alpn, minVersion = 'TLSv1_2', identity = NO_IDENTITY } = options;
   const sans = (identities.length === 0 ? ['spiffe://nobody'] : identities).map(
     (exact): JsonObject => ({ san_type: 'URI', matcher: { exact } }),
   );
@@ -57,7 +59,7 @@ export function upstreamMtls(options: {
           certificate_mapper: extension(
             'envoy.tls.upstream_certificate_mappers.filter_state_override',
             'envoy.extensions.transport_sockets.tls.cert_mappers.filter_state_override.v3.Config',
-            { default_value: NO_IDENTITY },
+            { default_value: identity },
           ),
         },
       ),

@@ -7,13 +7,14 @@ import { distinguishingLabels } from '../mesh-view/destination-rules.ts';
 import { type ClientView, clientView } from '../mesh-view/lookup.ts';
 import type { MeshView, WorkloadView } from '../mesh-view/view.ts';
 import { clusterResource, fixedClusters, planSecrets, usesEds } from './cluster.ts';
-import { clusterContext, clusterPlans } from './cluster-plan.ts';
+import { type ClusterPlan, clusterContext, clusterPlans } from './cluster-plan.ts';
 import { endpointResource } from './endpoint.ts';
 import { tcpProxy } from './filters.ts';
 import { gatewayParts } from './gateway-listener.ts';
 import { legClusters, legName } from './inbound-leg.ts';
 import { inboundListeners, inboundTcpName } from './inbound-listener.ts';
 import { compact, duration, resource } from './json.ts';
+import { mirrorPlans } from './mirror-plan.ts';
 import { outbound } from './outbound-listener.ts';
 import { rbacResources } from './rbac.ts';
 import type { ResourceSet, XdsResource } from './resource-set.ts';
@@ -24,9 +25,11 @@ export function translate(view: MeshView): ResourceSet {
   const clients = clientsOf(view);
   const all: XdsResource[] = [...fixedClusters(view.host.ipv6)];
   const files = new Map<string, string[]>();
+  const plans = new Map<string, ClusterPlan>();
   for (const client of new Set(clients.values())) {
     const context = clusterContext(view, client, { ...view.mesh, localityLbSetting: view.localityLb });
     for (const plan of client.destinations.flatMap((service) => clusterPlans(context, service))) {
+      plans.set(plan.name, plan);
       all.push(clusterResource(plan));
       if (usesEds(plan)) all.push(endpointResource(plan));
       for (const name of planSecrets(plan)) files.set(name, [...(files.get(name) ?? []), ...plan.origins]);
@@ -41,6 +44,10 @@ export function translate(view: MeshView): ResourceSet {
     const { listeners, routes, extensions } = outbound(view, clients.get(workload) as ClientView, workload);
     all.push(...listeners, ...routes, ...extensions, ...rbacResources(view, workload));
     all.push(...workload.inboundPorts.flatMap((port) => legClusters(view.host, workload, port)));
+  }
+  for (const plan of mirrorPlans(all, plans)) {
+    all.push(clusterResource(plan));
+    if (usesEds(plan)) all.push(endpointResource(plan));
   }
   all.push(...inboundTcp(view), ...inboundListeners(view));
   return {

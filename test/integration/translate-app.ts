@@ -6,6 +6,7 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
+import { STREAM_ACTIONS } from './translate-app-streams.ts';
 
 interface Command {
   readonly id: number;
@@ -208,7 +209,8 @@ const ACTIONS: Record<Command['do'], (command: Command) => Promise<object>> = {
 
 createInterface({ input: process.stdin }).on('line', async (line) => {
   const command = JSON.parse(line) as Command;
-  const result = await ACTIONS[command.do](command).catch((error: Error) => ({ error: error.message }));
+  const action = STREAM_ACTIONS[command.do] ?? ACTIONS[command.do];
+  const result = await action(command).catch((error: Error) => ({ error: error.message }));
   process.stdout.write(`${JSON.stringify({ id: command.id, ...result })}\n`);
 });
 process.stdin.on('end', () => process.exit(0));

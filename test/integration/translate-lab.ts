@@ -40,10 +40,16 @@ export interface Answer {
   readonly headers?: Record<string, string>;
   readonly error?: string;
   readonly received?: string;
+  readonly messages?: number;
   readonly closed?: boolean;
   readonly connection?: number;
   readonly counts?: Record<string, number>;
   readonly ms?: number;
+  readonly grpcStatus?: number;
+  readonly from?: string;
+  readonly head?: string;
+  readonly rounds?: number;
+  readonly size?: number;
 }
 
 export interface App {
