@@ -1,62 +1,112 @@
 import { both, type KindEnforcement, spec } from './paths.ts';
 
+const LOAD_BALANCER = [
+  'simple',
+  'consistentHash.httpHeaderName',
+  'consistentHash.httpCookie.name',
+  'consistentHash.httpCookie.path',
+  'consistentHash.httpCookie.ttl',
+  'consistentHash.httpCookie.attributes[].name',
+  'consistentHash.httpCookie.attributes[].value',
+  'consistentHash.useSourceIp',
+  'consistentHash.httpQueryParameterName',
+  'consistentHash.minimumRingSize',
+  'consistentHash.ringHash.minimumRingSize',
+  'consistentHash.maglev.tableSize',
+  'localityLbSetting.enabled',
+  'localityLbSetting.distribute[].from',
+  'localityLbSetting.distribute[].to.*',
+  'localityLbSetting.failover[].from',
+  'localityLbSetting.failover[].to',
+  'localityLbSetting.failoverPriority[]',
+  'warmup.duration',
+  'warmup.minimumPercent',
+  'warmup.aggression',
+  'warmupDurationSecs',
+];
+
+const CONNECTION_POOL = [
+  'tcp.maxConnections',
+  'tcp.connectTimeout',
+  'tcp.tcpKeepalive.probes',
+  'tcp.tcpKeepalive.time',
+  'tcp.tcpKeepalive.interval',
+  'tcp.maxConnectionDuration',
+  'tcp.idleTimeout',
+  'http.http1MaxPendingRequests',
+  'http.http2MaxRequests',
+  'http.maxRequestsPerConnection',
+  'http.maxRetries',
+  'http.idleTimeout',
+  'http.h2UpgradePolicy',
+  'http.maxConcurrentStreams',
+  'http.useClientProtocol',
+];
+
+const OUTLIER_DETECTION = [
+  'consecutiveErrors',
+  'consecutive5xxErrors',
+  'consecutiveGatewayErrors',
+  'consecutiveLocalOriginFailures',
+  'splitExternalLocalOriginErrors',
+  'interval',
+  'baseEjectionTime',
+  'maxEjectionPercent',
+  'minHealthPercent',
+];
+
+const TLS = [
+  'mode',
+  'sni',
+  'subjectAltNames[]',
+  'caCertificates',
+  'caCrl',
+  'clientCertificate',
+  'privateKey',
+  'insecureSkipVerify',
+];
+
 const PORT_POLICY = [
-  'loadBalancer.simple',
-  'loadBalancer.consistentHash.httpHeaderName',
-  'loadBalancer.consistentHash.httpCookie.name',
-  'loadBalancer.consistentHash.httpCookie.path',
-  'loadBalancer.consistentHash.httpCookie.ttl',
-  'loadBalancer.consistentHash.useSourceIp',
-  'loadBalancer.consistentHash.httpQueryParameterName',
-  'loadBalancer.consistentHash.minimumRingSize',
-  'loadBalancer.consistentHash.ringHash.minimumRingSize',
-  'loadBalancer.consistentHash.maglev.tableSize',
-  'connectionPool.tcp.maxConnections',
-  'connectionPool.tcp.connectTimeout',
-  'connectionPool.tcp.tcpKeepalive.probes',
-  'connectionPool.tcp.tcpKeepalive.time',
-  'connectionPool.tcp.tcpKeepalive.interval',
-  'connectionPool.http.http1MaxPendingRequests',
-  'connectionPool.http.http2MaxRequests',
-  'connectionPool.http.maxRequestsPerConnection',
-  'connectionPool.http.maxRetries',
-  'connectionPool.http.idleTimeout',
-  'connectionPool.http.h2UpgradePolicy',
-  'connectionPool.http.maxConcurrentStreams',
-  'connectionPool.http.useClientProtocol',
-  'outlierDetection.consecutive5xxErrors',
-  'outlierDetection.consecutiveGatewayErrors',
-  'outlierDetection.consecutiveLocalOriginFailures',
-  'outlierDetection.splitExternalLocalOriginErrors',
-  'outlierDetection.interval',
-  'outlierDetection.baseEjectionTime',
-  'outlierDetection.maxEjectionPercent',
-  'outlierDetection.minHealthPercent',
-  'tls.mode',
+  ...both(['loadBalancer'], LOAD_BALANCER),
+  ...both(['connectionPool'], CONNECTION_POOL),
+  ...both(['outlierDetection'], OUTLIER_DETECTION),
+  ...both(['tls'], TLS),
 ];
 
 const TRAFFIC_POLICY = [
   ...PORT_POLICY,
   'portLevelSettings[].port.number',
   ...both(['portLevelSettings[]'], PORT_POLICY),
+  'tunnel.protocol',
+  'tunnel.targetHost',
+  'tunnel.targetPort',
+  'proxyProtocol.version',
+  'retryBudget.percent',
+  'retryBudget.minRetryConcurrency',
 ];
+
+const POLICIES = ['trafficPolicy', 'subsets[].trafficPolicy'];
 
 const DESTINATION_RULE = [
   'host',
   'exportTo[]',
+  'workloadSelector.matchLabels.*',
   'subsets[].name',
   'subsets[].labels.*',
-  ...both(['trafficPolicy', 'subsets[].trafficPolicy'], TRAFFIC_POLICY),
+  ...both(POLICIES, TRAFFIC_POLICY),
 ];
+
+const NO_SECRETS =
+  'secrets go to gateways only; a workload’s host has certificate files of its own, which clientCertificate, privateKey and caCertificates name';
 
 export const DESTINATION_RULE_KINDS: Readonly<Record<string, KindEnforcement>> = {
   DestinationRule: {
     fields: spec(DESTINATION_RULE),
-    values: {
-      'spec.trafficPolicy.tls.mode': ['DISABLE', 'ISTIO_MUTUAL'],
-      'spec.trafficPolicy.portLevelSettings[].tls.mode': ['DISABLE', 'ISTIO_MUTUAL'],
-      'spec.subsets[].trafficPolicy.tls.mode': ['DISABLE', 'ISTIO_MUTUAL'],
-      'spec.subsets[].trafficPolicy.portLevelSettings[].tls.mode': ['DISABLE', 'ISTIO_MUTUAL'],
-    },
+    refused: Object.fromEntries(
+      spec(both(POLICIES, ['tls.credentialName', 'portLevelSettings[].tls.credentialName'])).map((path) => [
+        path,
+        NO_SECRETS,
+      ]),
+    ),
   },
 };

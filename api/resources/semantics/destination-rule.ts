@@ -11,7 +11,8 @@ import {
   ipVersion,
 } from '../formats.ts';
 import type { MeshObject } from '../object.ts';
-import { childPath, type Report, shown } from '../report.ts';
+import type { Report } from '../report.ts';
+import { checkLocality, type Locality } from './locality.ts';
 import { type ClientTls, checkClientTls } from './tls-settings.ts';
 
 type Numbers = Readonly<Record<string, unknown>>;
@@ -26,9 +27,15 @@ interface PortPolicy {
 
 interface TrafficPolicy extends PortPolicy {
   readonly portLevelSettings?: readonly PortPolicy[];
-  readonly tunnel?: { readonly protocol?: string; readonly targetHost?: string; readonly targetPort?: number };
+  readonly tunnel?: Tunnel;
   readonly proxyProtocol?: unknown;
   readonly retryBudget?: { readonly percent?: number; readonly minRetryConcurrency?: number };
+}
+
+interface Tunnel {
+  readonly protocol?: string;
+  readonly targetHost?: string;
+  readonly targetPort?: number;
 }
 
 interface LoadBalancer {
@@ -37,12 +44,6 @@ interface LoadBalancer {
   readonly localityLbSetting?: Locality;
   readonly warmup?: { readonly duration?: string; readonly minimumPercent?: number; readonly aggression?: number };
   readonly warmupDurationSecs?: string;
-}
-
-interface Locality {
-  readonly distribute?: readonly { readonly from?: string; readonly to?: Readonly<Record<string, number>> }[];
-  readonly failover?: readonly { readonly from?: string; readonly to?: string }[];
-  readonly failoverPriority?: readonly string[];
 }
 
 export interface DestinationRuleSpec {
@@ -64,9 +65,10 @@ export function checkDestinationRule(object: MeshObject, report: Report): void {
   const fault = ipVersion(host) > 0 ? undefined : dnsNameFault(host, true);
   if (host === '') report.required('spec.host', 'host is required');
   else if (fault !== undefined) report.add('spec.host', fault);
-  checkExportTo(spec.exportTo, 'spec.exportTo', report, object.metadata.namespace ?? '');
-  checkSelector(spec.workloadSelector?.matchLabels, 'spec.workloadSelector.matchLabels', report);
-  checkTrafficPolicy(spec.trafficPolicy, 'spec.trafficPolicy', report);
+  const namespace = object.metadata.namespace ?? '';
+  checkExportTo(spec.exportTo, 'spec.exportTo', report, namespace);
+  checkVisibility(spec, namespace, report);
+  checkTrafficPolicy(spec.trafficPolicy, 'spec.trafficPolicy', report, namespace);
   const names = new Set<string>();
   for (const [i, subset] of (spec.subsets ?? []).entries()) {
     const path = `spec.subsets[${i}]`;
@@ -77,40 +79,64 @@ export function checkDestinationRule(object: MeshObject, report: Report): void {
     checkLabels(subset.labels, `${path}.labels`, report);
     if (Object.keys(subset.labels ?? {}).length === 0)
       report.warn(path, 'a subset without labels selects every endpoint');
-    checkTrafficPolicy(subset.trafficPolicy, `${path}.trafficPolicy`, report);
+    checkTrafficPolicy(subset.trafficPolicy, `${path}.trafficPolicy`, report, namespace);
   }
 }
 
-function checkTrafficPolicy(policy: TrafficPolicy | undefined, path: string, report: Report): void {
+/** Whom a rule is for. With a workloadSelector it is for its own namespace's workloads only; `~` (nobody) is for ServiceEntries. */
+function checkVisibility(spec: DestinationRuleSpec, namespace: string, report: Report): void {
+  const { exportTo = [], workloadSelector } = spec;
+  if (exportTo.includes('~'))
+    report.add(`spec.exportTo[${exportTo.indexOf('~')}]`, 'exportTo ~ (none) is not allowed for DestinationRules');
+  if (workloadSelector === undefined) return;
+  checkSelector(workloadSelector.matchLabels, 'spec.workloadSelector.matchLabels', report);
+  if (Object.keys(workloadSelector.matchLabels ?? {}).length === 0)
+    report.warn('spec.workloadSelector', 'a selector without labels selects every workload of the namespace');
+  if (exportTo.length > 0 && (exportTo.length > 1 || (exportTo[0] !== '.' && exportTo[0] !== namespace)))
+    report.add('spec.exportTo', 'a rule with workloadSelector cannot be exported beyond its own namespace');
+}
+
+function checkTrafficPolicy(policy: TrafficPolicy | undefined, path: string, report: Report, namespace: string): void {
   if (policy === undefined) return;
   if (Object.keys(policy).length === 0) report.required(path, 'traffic policy must have at least one field');
-  checkPortPolicy(policy, path, report);
+  checkPortPolicy(policy, path, report, namespace);
   const ports = new Set<number>();
   for (const [i, setting] of (policy.portLevelSettings ?? []).entries()) {
     const at = `${path}.portLevelSettings[${i}]`;
-    const port = setting.port?.number;
-    if (port === undefined) report.required(`${at}.port.number`, 'port level settings need a port number');
-    else if (ports.has(port))
-      report.add(`${at}.port.number`, `port ${port} has settings already`, 'FieldValueDuplicate');
-    else ports.add(port);
-    checkPort(port, `${at}.port.number`, report);
-    checkPortPolicy(setting, at, report);
+    const { port, ...sections } = setting;
+    const number = port?.number;
+    if (number === undefined) report.required(`${at}.port.number`, 'port level settings need a port number');
+    else if (ports.has(number))
+      report.add(`${at}.port.number`, `port ${number} has settings already`, 'FieldValueDuplicate');
+    else ports.add(number);
+    checkPort(number, `${at}.port.number`, report);
+    if (Object.keys(sections).length === 0) report.required(at, 'port traffic policy must have at least one field');
+    checkPortPolicy(setting, at, report, namespace);
   }
-  const { tunnel, retryBudget } = policy;
-  if (tunnel !== undefined) {
-    if (!tunnel.targetHost) report.required(`${path}.tunnel.targetHost`, 'a tunnel needs targetHost');
-    checkPort(tunnel.targetPort ?? 0, `${path}.tunnel.targetPort`, report);
-    if (tunnel.protocol !== undefined && !['CONNECT', 'POST'].includes(tunnel.protocol))
-      report.add(`${path}.tunnel.protocol`, 'tunnel protocol must be CONNECT or POST');
-  }
+  const { tunnel, retryBudget, proxyProtocol } = policy;
+  if (tunnel !== undefined && proxyProtocol !== undefined)
+    report.add(`${path}.tunnel`, 'tunnel and proxyProtocol must not be set together');
+  checkTunnel(tunnel, `${path}.tunnel`, report);
   checkPercent(retryBudget?.percent, `${path}.retryBudget.percent`, report);
+  checkInteger(retryBudget?.minRetryConcurrency, `${path}.retryBudget.minRetryConcurrency`, report, 0, 2 ** 32 - 1);
 }
 
-function checkPortPolicy(policy: PortPolicy, path: string, report: Report): void {
+function checkTunnel(tunnel: Tunnel | undefined, path: string, report: Report): void {
+  if (tunnel === undefined) return;
+  const { protocol = '', targetHost = '', targetPort = 0 } = tunnel;
+  const fault = ipVersion(targetHost) > 0 ? undefined : dnsNameFault(targetHost, false);
+  if (fault !== undefined)
+    report.add(`${path}.targetHost`, `tunnel target host must be an FQDN or IP address: ${fault}`);
+  checkPort(targetPort, `${path}.targetPort`, report);
+  if (!['', 'CONNECT', 'POST'].includes(protocol))
+    report.add(`${path}.protocol`, 'tunnel protocol must be CONNECT or POST');
+}
+
+function checkPortPolicy(policy: PortPolicy, path: string, report: Report, namespace: string): void {
   checkConnectionPool(policy.connectionPool, `${path}.connectionPool`, report);
   checkOutlierDetection(policy.outlierDetection, `${path}.outlierDetection`, report);
-  checkLoadBalancer(policy.loadBalancer, `${path}.loadBalancer`, report);
-  checkClientTls(policy.tls, `${path}.tls`, report);
+  checkLoadBalancer(policy, `${path}.loadBalancer`, report);
+  checkClientTls(policy.tls, `${path}.tls`, report, namespace);
 }
 
 const POOL_COUNTS = [
@@ -121,7 +147,7 @@ const POOL_COUNTS = [
   'maxConcurrentStreams',
 ];
 
-function checkConnectionPool(pool: PortPolicy['connectionPool'], path: string, report: Report): void {
+export function checkConnectionPool(pool: PortPolicy['connectionPool'], path: string, report: Report): void {
   if (pool === undefined) return;
   const { tcp, http } = pool;
   if (tcp === undefined && http === undefined) report.required(path, 'connection pool must have at least one field');
@@ -138,8 +164,9 @@ function checkConnectionPool(pool: PortPolicy['connectionPool'], path: string, r
   if (tcp !== undefined) {
     if (Object.keys(tcp).length === 0) report.required(`${path}.tcp`, 'must have at least one field');
     checkInteger(tcp.maxConnections, `${path}.tcp.maxConnections`, report, 0);
-    for (const field of ['connectTimeout', 'idleTimeout', 'maxConnectionDuration'])
+    for (const field of ['connectTimeout', 'maxConnectionDuration'])
       checkDuration(tcp[field], `${path}.tcp.${field}`, report);
+    checkDuration(tcp.idleTimeout, `${path}.tcp.idleTimeout`, report, 0); // 0s: no timeout
     checkInteger(tcp.tcpKeepalive?.probes, `${path}.tcp.tcpKeepalive.probes`, report, 0, 2 ** 32 - 1);
     for (const field of ['time', 'interval'])
       checkDuration(tcp.tcpKeepalive?.[field], `${path}.tcp.tcpKeepalive.${field}`, report, 1000);
@@ -169,61 +196,66 @@ function checkOutlierDetection(outlier: Numbers | undefined, path: string, repor
 
 const HASH_KEYS = ['httpHeaderName', 'httpCookie', 'useSourceIp', 'httpQueryParameterName'];
 
-function checkLoadBalancer(balancer: LoadBalancer | undefined, path: string, report: Report): void {
+/** Envoy's bounds, which Istio's webhook leaves to it. */
+const MAX_RING = 8_388_608;
+const MAX_MAGLEV = 5_000_011;
+
+function checkLoadBalancer(policy: PortPolicy, path: string, report: Report): void {
+  const balancer = policy.loadBalancer;
   if (balancer === undefined) return;
-  const hash = balancer.consistentHash;
-  if (hash !== undefined) {
-    const at = `${path}.consistentHash`;
-    const keys = HASH_KEYS.filter((key) => hash[key] !== undefined);
-    if (keys.length > 1) report.add(at, `has ${keys.join(' and ')}: only one hash key may be set`);
-    if (keys.length === 0) report.required(at, `consistent hash needs one of ${HASH_KEYS.join(', ')}`);
-    if (hash.httpHeaderName === '') report.required(`${at}.httpHeaderName`, 'must not be empty');
-    if (hash.httpQueryParameterName === '') report.required(`${at}.httpQueryParameterName`, 'must not be empty');
-    if (hash.httpCookie !== undefined && !hash.httpCookie.name)
-      report.required(`${at}.httpCookie.name`, 'name required for HttpCookie');
-    checkDuration(hash.httpCookie?.ttl, `${at}.httpCookie.ttl`, report, 0);
-    const algorithms = ['ringHash', 'maglev', 'minimumRingSize'].filter((key) => hash[key] !== undefined);
-    if (algorithms.length > 1) report.add(at, `has ${algorithms.join(' and ')}: only one may be set`);
-  }
-  const { warmup, warmupDurationSecs } = balancer;
-  if (warmup !== undefined || warmupDurationSecs !== undefined) {
-    if (
-      balancer.simple !== undefined &&
-      !['ROUND_ROBIN', 'LEAST_REQUEST', 'LEAST_CONN', 'UNSPECIFIED'].includes(balancer.simple)
-    )
-      report.add(`${path}.warmup`, 'warmup is allowed with ROUND_ROBIN or LEAST_REQUEST only');
-    checkDuration(
-      warmup?.duration ?? warmupDurationSecs,
-      `${path}.${warmup ? 'warmup.duration' : 'warmupDurationSecs'}`,
-      report,
-      1000,
-    );
-    checkPercent(warmup?.minimumPercent, `${path}.warmup.minimumPercent`, report);
-    if (warmup?.aggression !== undefined && warmup.aggression < 1)
-      report.add(`${path}.warmup.aggression`, 'must be 1 or more');
-  }
-  checkLocality(balancer.localityLbSetting, `${path}.localityLbSetting`, report);
+  if (balancer.consistentHash !== undefined)
+    checkConsistentHash(balancer.consistentHash, `${path}.consistentHash`, report);
+  checkWarmup(balancer, path, report);
+  const outlier = policy.outlierDetection !== undefined;
+  checkLocality(balancer.localityLbSetting, `${path}.localityLbSetting`, report, outlier);
 }
 
-function checkLocality(setting: Locality | undefined, path: string, report: Report): void {
-  if (setting === undefined) return;
-  const { distribute, failover, failoverPriority } = setting;
-  if ((distribute ?? []).length > 0 && ((failover ?? []).length > 0 || (failoverPriority ?? []).length > 0))
-    report.add(path, 'can not simultaneously specify distribute and failover or failoverPriority');
-  for (const [i, one] of (distribute ?? []).entries()) {
-    let total = 0;
-    for (const [to, weight] of Object.entries(one.to ?? {})) {
-      const at = childPath(`${path}.distribute[${i}].to`, to);
-      checkInteger(weight, at, report, 1, 100);
-      total += weight;
-    }
-    if (total !== 100) report.add(`${path}.distribute[${i}].to`, `total locality weight ${total} != 100`);
+function checkConsistentHash(hash: NonNullable<LoadBalancer['consistentHash']>, at: string, report: Report): void {
+  const keys = HASH_KEYS.filter((key) => hash[key] !== undefined);
+  if (keys.length > 1) report.add(at, `has ${keys.join(' and ')}: only one hash key may be set`);
+  if (keys.length === 0) report.required(at, `consistent hash needs one of ${HASH_KEYS.join(', ')}`);
+  if (hash.httpHeaderName === '') report.required(`${at}.httpHeaderName`, 'must not be empty');
+  if (hash.httpQueryParameterName === '') report.required(`${at}.httpQueryParameterName`, 'must not be empty');
+  if (hash.httpCookie !== undefined && !hash.httpCookie.name)
+    report.required(`${at}.httpCookie.name`, 'name required for HttpCookie');
+  checkDuration(hash.httpCookie?.ttl, `${at}.httpCookie.ttl`, report, 0);
+  const { ringHash, maglev } = hash as { ringHash?: Numbers; maglev?: Numbers };
+  const rings = { minimumRingSize: hash.minimumRingSize, 'ringHash.minimumRingSize': ringHash?.minimumRingSize };
+  for (const [field, size] of Object.entries(rings)) checkInteger(size, `${at}.${field}`, report, 0, MAX_RING);
+  if (hash.minimumRingSize) report.warn(`${at}.minimumRingSize`, 'is deprecated: use ringHash.minimumRingSize');
+  const algorithms = ['ringHash', 'maglev', 'minimumRingSize'].filter((key) => hash[key] !== undefined);
+  if (algorithms.length > 1) report.add(at, `has ${algorithms.join(' and ')}: only one may be set`);
+  if (maglev === undefined) return;
+  checkInteger(maglev.tableSize, `${at}.maglev.tableSize`, report, 0, MAX_MAGLEV - 1);
+  const size = Number(maglev.tableSize ?? 0);
+  if (size === 0) report.required(`${at}.maglev.tableSize`, 'tableSize must be set for maglev');
+  else if (size < MAX_MAGLEV && !isPrime(size))
+    report.add(`${at}.maglev.tableSize`, 'tableSize must be a prime number for maglev');
+}
+
+function isPrime(size: number): boolean {
+  if (size < 2) return false;
+  for (let factor = 2; factor * factor <= size; factor++) if (size % factor === 0) return false;
+  return true;
+}
+
+function checkWarmup(balancer: LoadBalancer, path: string, report: Report): void {
+  const { warmup, warmupDurationSecs, simple, consistentHash } = balancer;
+  if (warmup === undefined && warmupDurationSecs === undefined) return;
+  const field = warmup === undefined ? 'warmupDurationSecs' : 'warmup';
+  const fit = ['ROUND_ROBIN', 'LEAST_REQUEST', 'LEAST_CONN', 'UNSPECIFIED'];
+  if (consistentHash !== undefined || (simple !== undefined && !fit.includes(simple))) {
+    const why = 'not supported: warmup works with ROUND_ROBIN and LEAST_REQUEST only';
+    report.add(`${path}.${field}`, why, 'FieldValueNotSupported');
   }
-  for (const [i, one] of (failover ?? []).entries()) {
-    if (one.from === one.to)
-      report.add(
-        `${path}.failover[${i}]`,
-        `locality failover settings must specify different regions: ${shown(one.from)}`,
-      );
-  }
+  if (warmup !== undefined && warmupDurationSecs !== undefined)
+    report.add(`${path}.warmupDurationSecs`, 'not supported: warmup counts in its place', 'FieldValueNotSupported');
+  if (warmupDurationSecs !== undefined) report.warn(`${path}.warmupDurationSecs`, 'is deprecated: use warmup.duration');
+  if (warmup !== undefined && warmup.duration === undefined)
+    report.required(`${path}.warmup.duration`, 'duration is required');
+  checkDuration(warmup?.duration, `${path}.warmup.duration`, report);
+  checkDuration(warmupDurationSecs, `${path}.warmupDurationSecs`, report);
+  checkPercent(warmup?.minimumPercent, `${path}.warmup.minimumPercent`, report);
+  if (warmup?.aggression !== undefined && warmup.aggression < 1)
+    report.add(`${path}.warmup.aggression`, 'must be 1 or more');
 }

@@ -18,17 +18,27 @@ const HOSTS: readonly TestHost[] = [
   { id: 'a', addresses: ['10.0.0.1'], groups: ['default/web', 'other/client'] },
   { id: 'b', addresses: ['10.0.0.2'], groups: ['default/reviews'] },
   { id: 'c', addresses: ['10.0.0.3'], groups: ['other/far', 'default/reviews-b'] },
-  { id: 'd', addresses: ['10.0.0.4'], groups: ['default/idle'], health: 'unhealthy' },
+  {
+    id: 'd',
+    addresses: ['10.0.0.4'],
+    groups: ['default/idle', 'default/reviews-c', 'default/reviews-d'],
+    health: 'unhealthy',
+  },
 ];
 
 const MESH: readonly MeshObject[] = [
   group('web', { http: 8080 }),
-  group('reviews', { http: 9080, admin: 9090 }, { labels: { version: 'v1' } }),
-  group('reviews-b', { http: 9080, admin: 9090 }, { app: 'reviews', labels: { version: 'v0' } }),
+  group('reviews', { http: 9080, admin: 9090 }, { labels: { version: 'v1' }, locality: 'eu/a' }),
+  group('reviews-b', { http: 9080, admin: 9090 }, { app: 'reviews', labels: { version: 'v0' }, locality: 'us/b' }),
+  group('reviews-c', { http: 9080, admin: 9090 }, { app: 'reviews', labels: { version: 'v1' }, locality: 'us/b' }),
+  group('reviews-d', { http: 9080, admin: 9090 }, { app: 'reviews', labels: { version: 'v1' }, locality: 'ap/c' }),
   group('far', { http: 9080 }, { namespace: 'other' }),
   group('idle', { http: 9080 }),
   group('client', {}, { namespace: 'other' }),
-  service('reviews', [{ name: 'http', port: 80, targetPort: 9080 }]),
+  service('reviews', [
+    { name: 'http', port: 80, targetPort: 9080 },
+    { name: 'tcp-admin', port: 90, targetPort: 9090 },
+  ]),
   service('web', [{ name: 'http', port: 80, targetPort: 8080 }]),
   service('far', [{ name: 'http', port: 80, targetPort: 9080 }], { namespace: 'other' }),
   service(
@@ -44,7 +54,13 @@ const MESH: readonly MeshObject[] = [
 
 /** All that a mesh with this object comes to: what Envoy and DNS get, how workloads are probed. */
 function outcome(extra: readonly MeshObject[], meshed: readonly MeshObject[] = MESH): string {
-  const view = meshView({ objects: [...meshed, ...extra], hosts: HOSTS, self: 'a', network: 'default' });
+  const view = meshView({
+    objects: [...meshed, ...extra],
+    hosts: HOSTS,
+    self: 'a',
+    network: 'default',
+    locality: 'eu/a',
+  });
   const server = meshView({ objects: [...meshed, ...extra], hosts: HOSTS, self: 'b' });
   const sets = [view, server].map((each) =>
     Object.values(translate(each).resources).map((map) => [...map.values()].map((item) => [item.name, item.body])),

@@ -3,6 +3,9 @@ import type { Row } from './row.ts';
 
 const route = { destination: { host: 'reviews' } };
 
+/** Failover is nothing without it. */
+const OUTLIER = { outlierDetection: { interval: '7s' } };
+
 const PORT_POLICY_CHANGES: readonly object[] = [
   ...['ROUND_ROBIN'].map((simple) => ({ loadBalancer: { simple } })),
   { loadBalancer: { consistentHash: { httpHeaderName: 'x' } } },
@@ -23,11 +26,39 @@ const PORT_POLICY_CHANGES: readonly object[] = [
   { connectionPool: { http: { h2UpgradePolicy: 'DO_NOT_UPGRADE' } } },
   { connectionPool: { http: { maxConcurrentStreams: 10 } } },
   { connectionPool: { http: { useClientProtocol: true } } },
+  {
+    loadBalancer: {
+      consistentHash: { httpCookie: { name: 'c', attributes: [{ name: 'SameSite', value: 'Strict' }] } },
+    },
+  },
+  { loadBalancer: { warmup: { duration: '30s', minimumPercent: 20, aggression: 2 } } },
+  { loadBalancer: { warmupDurationSecs: '30s' } },
+  {
+    loadBalancer: {
+      localityLbSetting: { distribute: [{ from: 'eu/*', to: { 'eu/a': 70, 'us/b': 30 } }] },
+    },
+  },
+  { ...OUTLIER, loadBalancer: { localityLbSetting: { failover: [{ from: 'eu', to: 'us' }] } } },
+  { ...OUTLIER, loadBalancer: { localityLbSetting: { failoverPriority: ['version=v0'] } } },
+  { ...OUTLIER, loadBalancer: { localityLbSetting: { enabled: false } } },
+  { connectionPool: { tcp: { maxConnectionDuration: '40s' } } },
+  { connectionPool: { tcp: { idleTimeout: '50s' } } },
   { outlierDetection: { consecutive5xxErrors: 2 } },
+  { outlierDetection: { consecutiveErrors: 2 } },
   { outlierDetection: { consecutiveGatewayErrors: 2 } },
   { outlierDetection: { splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2 } },
   { outlierDetection: { interval: '1s', baseEjectionTime: '2s', maxEjectionPercent: 30, minHealthPercent: 40 } },
-  { tls: { mode: 'DISABLE' } },
+  { tls: { mode: 'SIMPLE', sni: 'x.example', subjectAltNames: ['y.example'] } },
+  { tls: { mode: 'SIMPLE', caCertificates: '/etc/mesh/tls/ca.pem', caCrl: '/etc/mesh/tls/crl.pem' } },
+  { tls: { mode: 'SIMPLE', insecureSkipVerify: true } },
+  { tls: { mode: 'MUTUAL', clientCertificate: '/etc/mesh/tls/a.pem', privateKey: '/etc/mesh/tls/a.key' } },
+];
+
+/** What only a whole policy can say. */
+const POLICY_CHANGES: readonly object[] = [
+  { tunnel: { protocol: 'POST', targetHost: 'x.example', targetPort: 443 } },
+  { proxyProtocol: { version: 'V2' } },
+  { retryBudget: { percent: 30, minRetryConcurrency: 7 } },
 ];
 
 export const DESTINATION_RULE_ROWS: readonly Row[] = [
@@ -41,6 +72,9 @@ export const DESTINATION_RULE_ROWS: readonly Row[] = [
           { match: [{ uri: { prefix: '/v1' } }], route: [{ destination: { host: 'reviews', subset: 'v1' } }] },
           { route: [route] },
         ],
+        tcp: [
+          { match: [{ port: 90 }], route: [{ destination: { host: 'reviews', subset: 'v1', port: { number: 90 } } }] },
+        ],
       }),
     ],
     base: { host: 'reviews', subsets: [{ name: 'v1', labels: { version: 'v1' } }], trafficPolicy: {} },
@@ -48,11 +82,12 @@ export const DESTINATION_RULE_ROWS: readonly Row[] = [
       { host: 'web' },
       { exportTo: ['elsewhere'] },
       { subsets: [{ name: 'v2', labels: { version: 'v2' } }] },
-      ...PORT_POLICY_CHANGES.map((trafficPolicy) => ({ trafficPolicy })),
+      { workloadSelector: { matchLabels: { app: 'web' } } },
+      ...[...PORT_POLICY_CHANGES, ...POLICY_CHANGES].map((trafficPolicy) => ({ trafficPolicy })),
       ...PORT_POLICY_CHANGES.map((policy) => ({
         trafficPolicy: { portLevelSettings: [{ port: { number: 80 }, ...policy }] },
       })),
-      ...PORT_POLICY_CHANGES.map((trafficPolicy) => ({
+      ...[...PORT_POLICY_CHANGES, ...POLICY_CHANGES].map((trafficPolicy) => ({
         subsets: [{ name: 'v1', labels: { version: 'v1' }, trafficPolicy }],
       })),
       ...PORT_POLICY_CHANGES.map((policy) => ({
