@@ -73,6 +73,12 @@ export function gatewayRoutes(context: GatewayContext, servers: readonly Gateway
       }
     }
   }
+  /** The servers that take a name, for whoever asks why. */
+  const serversOf = (host: string): readonly string[] => {
+    const own = [...(bound.get(host)?.values() ?? [])].map((entry) => entry.server);
+    const takers = servers.filter((server) => own.includes(server) || server.hosts.some((one) => one.host === host));
+    return takers.map((server) => `${server.gateway}:${server.name}`);
+  };
   const hosts = [...new Set([...bound.keys(), ...redirected])].sort().map((host) => {
     const entries = [...(bound.get(host)?.values() ?? [])].sort((a, b) => age(context, a.vs) - age(context, b.vs));
     const servedBy = new Map(entries.map(({ vs, server }) => [vs, server]));
@@ -83,6 +89,7 @@ export function gatewayRoutes(context: GatewayContext, servers: readonly Gateway
       name: `${host}:${servers[0]?.number}`,
       domains: [host.includes(':') ? `[${host}]` : host],
       routes,
+      metadata: { filter_metadata: { hostmesh: { servers: serversOf(host) } } },
       require_tls: redirected.has(host) ? 'ALL' : undefined,
     });
   });

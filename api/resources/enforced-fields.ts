@@ -5,6 +5,7 @@
  * is refused whole.
  */
 import { DESTINATION_RULE_KINDS } from './enforced/destination-rule.ts';
+import { GATEWAY_KINDS } from './enforced/gateway.ts';
 import { MESH_CONFIG_KINDS } from './enforced/mesh-config.ts';
 import type { KindEnforcement } from './enforced/paths.ts';
 import { SECURITY_KINDS } from './enforced/security.ts';
@@ -15,6 +16,7 @@ const KINDS: Readonly<Record<string, KindEnforcement>> = {
   ...SERVICE_KINDS,
   ...VIRTUAL_SERVICE_KINDS,
   ...DESTINATION_RULE_KINDS,
+  ...GATEWAY_KINDS,
   ...SECURITY_KINDS,
   ...MESH_CONFIG_KINDS,
 };

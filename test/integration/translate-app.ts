@@ -7,6 +7,7 @@ import http2 from 'node:http2';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
 import { STREAM_ACTIONS } from './translate-app-streams.ts';
+import { TLS_ACTIONS } from './translate-app-tls.ts';
 
 interface Command {
   readonly id: number;
@@ -209,7 +210,7 @@ const ACTIONS: Record<Command['do'], (command: Command) => Promise<object>> = {
 
 createInterface({ input: process.stdin }).on('line', async (line) => {
   const command = JSON.parse(line) as Command;
-  const action = STREAM_ACTIONS[command.do] ?? ACTIONS[command.do];
+  const action = STREAM_ACTIONS[command.do] ?? TLS_ACTIONS[command.do] ?? ACTIONS[command.do];
   const result = await action(command).catch((error: Error) => ({ error: error.message }));
   process.stdout.write(`${JSON.stringify({ id: command.id, ...result })}\n`);
 });

@@ -91,11 +91,5 @@ export const VIRTUAL_SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = 
       'spec.tcp[].match[].sourceSubnet':
         'Istio neither documents nor evaluates it; sourceLabels and sourceNamespace say whose connections are meant',
     },
-    values: {
-      'spec.gateways[]': ['mesh'],
-      'spec.http[].match[].gateways[]': ['mesh'],
-      'spec.tcp[].match[].gateways[]': ['mesh'],
-      'spec.tls[].match[].gateways[]': ['mesh'],
-    },
   },
 };

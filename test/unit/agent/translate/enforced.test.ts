@@ -8,6 +8,7 @@ import { ENFORCED } from '../../../../api/resources/enforced-fields.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
 import { group, meshView, object, service, type TestHost } from '../mesh-view/build-mesh.ts';
 import { DESTINATION_RULE_ROWS } from './enforced/destination-rule.ts';
+import { GATEWAY_ROWS } from './enforced/gateway.ts';
 import { MESH_CONFIG_ROWS } from './enforced/mesh-config.ts';
 import type { Row } from './enforced/row.ts';
 import { SECURITY_ROWS } from './enforced/security.ts';
@@ -15,7 +16,7 @@ import { SERVICE_ROWS } from './enforced/service.ts';
 import { VIRTUAL_SERVICE_ROWS } from './enforced/virtual-service.ts';
 
 const HOSTS: readonly TestHost[] = [
-  { id: 'a', addresses: ['10.0.0.1'], groups: ['default/web', 'other/client'] },
+  { id: 'a', addresses: ['10.0.0.1'], groups: ['default/web', 'other/client'], gateways: ['default/edge'] },
   { id: 'b', addresses: ['10.0.0.2'], groups: ['default/reviews'] },
   { id: 'c', addresses: ['10.0.0.3'], groups: ['other/far', 'default/reviews-b'] },
   {
@@ -137,6 +138,7 @@ const ROWS: readonly Row[] = [
   ...SERVICE_ROWS,
   ...VIRTUAL_SERVICE_ROWS,
   ...DESTINATION_RULE_ROWS,
+  ...GATEWAY_ROWS,
   ...SECURITY_ROWS,
   ...MESH_CONFIG_ROWS,
 ];
