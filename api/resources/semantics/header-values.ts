@@ -25,7 +25,24 @@ const COMMANDS = new Set(
 );
 
 /** `%%`, or `%NAME%`, `%NAME(arguments)%`, `%NAME:length%`; arguments may hold single percent signs (START_TIME). */
-const COMMAND = /%%|%([A-Z0-9_]+)(?:\([^)]*\))?(?::\d+)?%/g;
+const COMMAND = /%%|%([A-Z0-9_]+)(\([^)]*\))?(:\d+)?%/g;
+
+/** Commands that mean nothing without arguments; those that may be cut to a length; those beside the first that take arguments at all. */
+const NEED_ARGUMENTS = new Set(
+  'REQ RESP TRAILER DYNAMIC_METADATA UPSTREAM_METADATA CLUSTER_METADATA METADATA FILTER_STATE PER_REQUEST_STATE QUERY_PARAM'.split(
+    ' ',
+  ),
+);
+const TAKE_LENGTH = new Set('REQ RESP TRAILER DYNAMIC_METADATA METADATA FILTER_STATE QUERY_PARAM'.split(' '));
+const TAKE_ARGUMENTS = /^(START_TIME|RESPONSE_CODE_DETAILS|DOWNSTREAM_PEER_CERT_V_.*|.*_WITHOUT_PORT)$/;
+
+/** Why Envoy would not take a known command as it is written. */
+function misused(name: string, parameters: string | undefined, length: string | undefined): string | undefined {
+  const needs = NEED_ARGUMENTS.has(name);
+  if (needs && (parameters === undefined || parameters === '()')) return `%${name}% needs arguments in brackets`;
+  if (!needs && parameters !== undefined && !TAKE_ARGUMENTS.test(name)) return `%${name}% takes no arguments`;
+  return length !== undefined && !TAKE_LENGTH.has(name) ? `%${name}% takes no length` : undefined;
+}
 
 /** A value that Envoy puts into a header: no control characters; a percent sign doubled, or one of Envoy's commands between two of them. */
 export function checkHeaderValue(value: string, path: string, report: Report): void {
@@ -33,13 +50,37 @@ export function checkHeaderValue(value: string, path: string, report: Report): v
     report.add(path, 'a header value must not hold control characters');
     return;
   }
-  const rest = value.replace(COMMAND, (_, name: string | undefined) => {
-    if (name !== undefined && !COMMANDS.has(name))
-      report.add(path, `not supported: %${name}% in a header value`, 'FieldValueNotSupported');
+  const rest = value.replace(COMMAND, (_, name?: string, parameters?: string, length?: string) => {
+    if (name === undefined) return '';
+    if (!COMMANDS.has(name)) report.add(path, `not supported: %${name}% in a header value`, 'FieldValueNotSupported');
+    const fault = misused(name, parameters, length);
+    if (fault !== undefined) report.add(path, fault);
     return '';
   });
   if (rest.includes('%'))
     report.add(path, `${shown(value)}: a single % is not allowed; double it, or put a variable of Envoy's between two`);
+}
+
+/** Beside those, what an access log may show. */
+const LOG_COMMANDS = new Set(
+  (
+    'UPSTREAM_CLUSTER_RAW ACCESS_LOG_TYPE COMMON_DURATION EMIT_TIME UPSTREAM_CONNECTION_ID UPSTREAM_PROTOCOL UPSTREAM_HOST_NAME ' +
+    'UPSTREAM_WIRE_BYTES_SENT UPSTREAM_WIRE_BYTES_RECEIVED UPSTREAM_HEADER_BYTES_SENT UPSTREAM_HEADER_BYTES_RECEIVED ' +
+    'DOWNSTREAM_WIRE_BYTES_SENT DOWNSTREAM_WIRE_BYTES_RECEIVED DOWNSTREAM_HEADER_BYTES_SENT DOWNSTREAM_HEADER_BYTES_RECEIVED ' +
+    'DOWNSTREAM_HANDSHAKE_DURATION ROUNDTRIP_DURATION CONNECTION_POOL_READY_DURATION REQUEST_TX_DURATION FILTER_CHAIN_NAME ' +
+    'LISTENER_METADATA VIRTUAL_HOST_METADATA LOCAL_REPLY_BODY REQUEST_HEADERS_BYTES RESPONSE_HEADERS_BYTES RESPONSE_TRAILERS_BYTES'
+  ).split(' '),
+);
+
+/** A format of access logs: Envoy's commands between percent signs. What reads from the host, and what Envoy does not know, is refused. */
+export function checkLogFormat(format: string, path: string, report: Report): void {
+  const rest = format.replace(COMMAND, (_, name: string | undefined) => {
+    if (name !== undefined && !COMMANDS.has(name) && !LOG_COMMANDS.has(name))
+      report.add(path, `not supported: %${name}% in an access log`, 'FieldValueNotSupported');
+    return '';
+  });
+  if (rest.includes('%'))
+    report.add(path, 'a single % is not allowed; double it, or put a command of Envoy between two');
 }
 
 /** Characters that neither a header nor a part of a URL can hold; a tab is fine. */

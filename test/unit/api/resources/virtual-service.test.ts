@@ -91,6 +91,9 @@ const REFUSED: readonly (readonly [string, string, RegExp])[] = [
     'spec.http[0].headers.request.set.a',
     /%FILE_/,
   ],
+  [one('headers: {request: {set: {a: "%REQ%"}}}'), 'spec.http[0].headers.request.set.a', /needs arguments/],
+  [one('headers: {request: {set: {a: "%PROTOCOL(x)%"}}}'), 'spec.http[0].headers.request.set.a', /takes no arguments/],
+  [one('headers: {request: {set: {a: "%PROTOCOL:3%"}}}'), 'spec.http[0].headers.request.set.a', /takes no length/],
   [one('headers: {request: {set: {a: "%NOBODY%"}}}'), 'spec.http[0].headers.request.set.a', /%NOBODY%/],
   [
     one('match: [{headers: {"@request.auth.claims.group": {exact: x}}}]'),
