@@ -5,6 +5,8 @@ import { MeshError } from '../../api/errors.ts';
 export interface EnvoyAdmin {
   /** True when Envoy is up and has its first config. Never rejects. */
   ready(): Promise<boolean>;
+  /** Worker threads that it was started with. */
+  concurrency(): Promise<number>;
   /** Prometheus text of all stats. */
   prometheus(): Promise<string>;
   /** Listeners are closed step by step over the drain time; connections are asked to go (GOAWAY, Connection: close). */
@@ -38,6 +40,10 @@ export function createEnvoyAdmin(socketPath: string): EnvoyAdmin {
       } catch {
         return false;
       }
+    },
+    async concurrency() {
+      const { command_line_options: options } = JSON.parse(await call(socketPath, 'GET', '/server_info'));
+      return Number(options?.concurrency);
     },
     prometheus: () => call(socketPath, 'GET', '/stats/prometheus'),
     async drain() {

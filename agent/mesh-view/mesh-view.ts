@@ -15,6 +15,7 @@ import { gatewayNetworks } from './networks.ts';
 import { compare, indexObjects, type ObjectIndex, type Typed } from './object-index.ts';
 import { type MtlsLookup, mtlsLookup } from './peer-authentication.ts';
 import { protocolOf } from './protocols.ts';
+import { proxyConcurrency } from './proxy-config.ts';
 import { type BuiltService, buildServices } from './services.ts';
 import { egressViews, ingressPorts, outboundOf, type SidecarLookup, sidecarLookup } from './sidecars.ts';
 import type { DestinationRuleSpec } from './specs/destination-rule.ts';
@@ -65,6 +66,7 @@ export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewI
   const config = objects<MeshConfigSpec>('MeshConfig')[0];
   const mesh = meshSettings(config);
   const localityLb = config?.spec.localityLbSetting;
+  const concurrency = proxyConcurrency(objects, workloads, config?.spec.defaultConfig?.concurrency);
   const own = workloadViews({ workloads, members, services, mtls, mesh, sidecars: sidecarLookup(objects) });
   const gateways = gatewayViews({ desired, objects, members, services, workloads: own });
   return {
@@ -74,6 +76,7 @@ export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewI
     vipRanges: vipRanges(desired),
     mesh,
     ...(localityLb === undefined ? {} : { localityLb }),
+    ...(concurrency === undefined ? {} : { concurrency }),
     ...(mesh.retries === undefined ? {} : { defaultRetries: mesh.retries }),
     workloads: own,
     gateways: gateways.listeners,

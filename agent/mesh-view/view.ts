@@ -42,6 +42,8 @@ export interface EndpointView {
   /** 1 or more. */
   readonly weight: number;
   readonly health: Health;
+  /** Its addresses are those of its network's gateway. */
+  readonly viaGateway?: true;
   readonly namespace: string;
   /** Name of the WorkloadGroup or WorkloadEntry, for telemetry. */
   readonly workload: string;
@@ -176,6 +178,8 @@ export interface MeshView {
   readonly localityLb?: LocalityLbSpec;
   /** MeshConfig.defaultHttpRetryPolicy: retries of routes that say nothing of them. */
   readonly defaultRetries?: HttpRetrySpec;
+  /** Worker threads of this host's proxy; absent: one a processor. A start option: it is no part of what Envoy is given. */
+  readonly concurrency?: number;
   /** In the order of agent.yaml. */
   readonly workloads: readonly WorkloadView[];
   /** By host, then namespace. */

@@ -1,3 +1,4 @@
+import { checkSidecarBeside } from './cross-check-sidecar.ts';
 import { hostsMatch, ipVersion } from './formats.ts';
 import type { MeshObject } from './object.ts';
 import { Report, type Warning } from './report.ts';
@@ -23,6 +24,7 @@ export function crossCheck(object: MeshObject, lookup: MeshLookup): Warning[] {
   if (object.kind === 'VirtualService') checkVirtualService(object, lookup, report);
   else if (object.kind === 'DestinationRule') checkDestinationRule(object, lookup, report);
   else if (object.kind === 'Service') checkService(object, lookup, report);
+  else if (object.kind === 'Sidecar') checkSidecarBeside(object, lookup, report);
   return report.warnings;
 }
 

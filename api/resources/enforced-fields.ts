@@ -10,6 +10,7 @@ import { MESH_CONFIG_KINDS } from './enforced/mesh-config.ts';
 import type { KindEnforcement } from './enforced/paths.ts';
 import { SECURITY_KINDS } from './enforced/security.ts';
 import { SERVICE_KINDS } from './enforced/service.ts';
+import { SIDECAR_KINDS } from './enforced/sidecar.ts';
 import { VIRTUAL_SERVICE_KINDS } from './enforced/virtual-service.ts';
 
 const KINDS: Readonly<Record<string, KindEnforcement>> = {
@@ -19,6 +20,7 @@ const KINDS: Readonly<Record<string, KindEnforcement>> = {
   ...GATEWAY_KINDS,
   ...SECURITY_KINDS,
   ...MESH_CONFIG_KINDS,
+  ...SIDECAR_KINDS,
 };
 
 const each = <T>(of: (kind: KindEnforcement) => T): Readonly<Record<string, T>> =>

@@ -1,41 +1,10 @@
+import { MESH_CONFIG } from './mesh-config-schema.ts';
 import type { KindInfo } from './registry.ts';
 import generated from './schemas.json' with { type: 'json' };
 import type { StructuralSchema } from './structural.ts';
 
 const STRING: StructuralSchema = { type: 'string' };
 const strings = (description: string): StructuralSchema => ({ type: 'array', items: STRING, description });
-
-/** MeshConfig: what holds for the whole mesh. One object, `default`. */
-const MESH_CONFIG: StructuralSchema = {
-  type: 'object',
-  properties: {
-    trustDomain: { type: 'string', description: 'Fixed when the mesh was made; may be repeated here, never changed.' },
-    outboundTrafficPolicy: {
-      type: 'object',
-      properties: {
-        mode: {
-          type: 'string',
-          enum: ['ALLOW_ANY', 'REGISTRY_ONLY'],
-          description: 'What a workload may reach that no service names. ALLOW_ANY by default.',
-        },
-      },
-    },
-    accessLog: {
-      type: 'object',
-      properties: { enabled: { type: 'boolean', description: 'JSON access logs of every proxy. On by default.' } },
-    },
-    hostOwnership: {
-      type: 'array',
-      description:
-        'Which namespace may define an external or wildcard host for the whole mesh. The longest match decides.',
-      items: {
-        type: 'object',
-        required: ['hosts', 'namespace'],
-        properties: { hosts: strings('Host names, `*.example.com` for all below.'), namespace: STRING },
-      },
-    },
-  },
-};
 
 const HOST: StructuralSchema = {
   type: 'object',

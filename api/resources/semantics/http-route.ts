@@ -284,7 +284,7 @@ const CODES: readonly (readonly [number, number])[] = [
   [510, 511],
 ];
 
-function checkRetries(retries: Retries | undefined, path: string, report: Report): void {
+export function checkRetries(retries: Retries | undefined, path: string, report: Report): void {
   if (retries === undefined) return;
   const { attempts = 0, perTryTimeout, retryOn = '', retryRemoteLocalities, backoff } = retries;
   checkInteger(retries.attempts, `${path}.attempts`, report, 0);

@@ -13,6 +13,7 @@ import { MESH_CONFIG_ROWS } from './enforced/mesh-config.ts';
 import type { Row } from './enforced/row.ts';
 import { SECURITY_ROWS } from './enforced/security.ts';
 import { SERVICE_ROWS } from './enforced/service.ts';
+import { SIDECAR_ROWS } from './enforced/sidecar.ts';
 import { VIRTUAL_SERVICE_ROWS } from './enforced/virtual-service.ts';
 
 const HOSTS: readonly TestHost[] = [
@@ -70,7 +71,8 @@ function outcome(extra: readonly MeshObject[], meshed: readonly MeshObject[] = M
   const probes = [...meshed, ...extra].map((item) =>
     probePlan((item.spec as { probe?: ProbeSpec } | undefined)?.probe),
   );
-  return JSON.stringify([sets, names, probes]);
+  const concurrency = [view, server].map((each) => each.concurrency ?? 'auto');
+  return JSON.stringify([sets, names, probes, concurrency]);
 }
 
 /** Deep merge of plain objects; lists and scalars are replaced. */
@@ -141,6 +143,7 @@ const ROWS: readonly Row[] = [
   ...GATEWAY_ROWS,
   ...SECURITY_ROWS,
   ...MESH_CONFIG_ROWS,
+  ...SIDECAR_ROWS,
 ];
 
 /** Said and kept, and nothing more: annotations are for people; these values are the defaults, written out. */
@@ -148,6 +151,9 @@ const INERT = new Set([
   'WorkloadGroup spec.metadata.annotations.*',
   'Service spec.type',
   'Service spec.ports[].protocol',
+  'Sidecar spec.egress[].port.name',
+  'Sidecar spec.ingress[].port.name',
+  'MeshConfig spec.rootNamespace',
   'Service spec.clusterIPs[]',
   'Service spec.sessionAffinity',
 ]);
