@@ -137,8 +137,7 @@ export function createLinker(deps: LinkerDeps): Linker {
       const now = clock.monotonic();
       watch();
       const links = node.links();
-      const candidates = deps.candidates();
-      const { dial: hosts, drop } = overlay.plan(links, new Set(dialing.keys()), candidates, now);
+      const { dial: hosts, drop } = overlay.plan(links, new Set(dialing.keys()), deps.candidates, now);
       for (const host of hosts) dial(host, signal).catch(() => {});
       for (const host of drop) close(host, 'churn', jitter(5000, 10_000));
       if (links.length === 0 && now >= seedAt && !seeding) {

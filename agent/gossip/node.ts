@@ -163,7 +163,14 @@ export function createNode(deps: NodeDeps): GossipNode {
         addresses: { listen: deps.listen.map(toMultiaddr) },
         transports: [tcp({ backlog: 64, maxConnections: 256 })],
         connectionEncrypters: [() => tls],
-        streamMuxers: [yamux({ maxInboundStreams: 16, streamOptions: { maxStreamWindowSize: 1024 * 1024 } } as never)],
+        // No pings of the multiplexer's own: the failure detector knows of a dead host long before, and drops its links.
+        streamMuxers: [
+          yamux({
+            enableKeepAlive: false,
+            maxInboundStreams: 16,
+            streamOptions: { maxStreamWindowSize: 1024 * 1024 },
+          } as never),
+        ],
         connectionMonitor: { enabled: false },
         connectionManager: {
           maxConnections: 256,

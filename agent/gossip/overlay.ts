@@ -38,11 +38,11 @@ export interface Candidate {
 }
 
 export interface Overlay {
-  /** Called each second and at each change of links. */
+  /** Called each second and at each change of links. `candidates` is asked only when there is something to decide: it costs O(hosts). */
   plan(
     links: readonly LinkView[],
     dialing: ReadonlySet<string>,
-    candidates: readonly Candidate[],
+    candidates: () => readonly Candidate[],
     now: number,
   ): {
     readonly dial: readonly string[];
@@ -59,37 +59,39 @@ export function createOverlay(random: () => number, options: OverlayOptions = OV
   const backoff = new Map<string, { failures: number; notBefore: number }>();
   let churnAt: number | undefined;
 
+  /** Candidates that may be dialled now. Forgets failures of hosts that are candidates no more. */
+  const openTo = (
+    candidates: readonly Candidate[],
+    links: readonly LinkView[],
+    dialing: ReadonlySet<string>,
+    now: number,
+  ): { live: Candidate[]; rest: Candidate[] } => {
+    const known = new Set(candidates.map((c) => c.host));
+    for (const host of backoff.keys()) if (!known.has(host)) backoff.delete(host);
+    const linked = new Set(links.map((l) => l.host));
+    const open = candidates.filter(
+      (c) => !linked.has(c.host) && !dialing.has(c.host) && now >= (backoff.get(c.host)?.notBefore ?? 0),
+    );
+    return { live: open.filter((c) => c.alive), rest: open.filter((c) => !c.alive) };
+  };
+
   return {
     plan(links, dialing, candidates, now) {
       churnAt ??= now + options.churnMs * (0.5 + random());
-      const known = new Set(candidates.map((c) => c.host));
-      for (const host of backoff.keys()) if (!known.has(host)) backoff.delete(host);
-      const linked = new Set(links.map((l) => l.host));
       const outbound = links.filter((l) => l.direction === 'outbound');
-      const open = candidates.filter(
-        (c) => !linked.has(c.host) && !dialing.has(c.host) && now >= (backoff.get(c.host)?.notBefore ?? 0),
-      );
       const room = Math.min(
         options.outbound - outbound.length - dialing.size,
-        options.maxLinks - linked.size - dialing.size,
+        options.maxLinks - new Set(links.map((l) => l.host)).size - dialing.size,
         options.maxDialsAtOnce - dialing.size,
       );
-      const live = shuffle(
-        open.filter((c) => c.alive),
-        random,
-      );
-      const rest = shuffle(
-        open.filter((c) => !c.alive),
-        random,
-      );
-      const dial = [...live, ...rest].slice(0, Math.max(0, room)).map((c) => c.host);
-      const drop: string[] = [];
-      if (now >= churnAt) {
-        churnAt = now + options.churnMs * (0.5 + random());
-        const victim = outbound[Math.floor(random() * outbound.length)];
-        if (victim !== undefined && live.length > 0 && outbound.length >= options.outbound) drop.push(victim.host);
-      }
-      return { dial, drop };
+      const churn = now >= churnAt;
+      if (churn) churnAt = now + options.churnMs * (0.5 + random());
+      if (room <= 0 && !churn) return { dial: [], drop: [] };
+      const { live, rest } = openTo(candidates(), links, dialing, now);
+      const dial = [...shuffle(live, random), ...shuffle(rest, random)].slice(0, Math.max(0, room)).map((c) => c.host);
+      const victim = outbound[Math.floor(random() * outbound.length)];
+      const spare = churn && live.length > 0 && outbound.length >= options.outbound;
+      return { dial, drop: spare && victim !== undefined ? [victim.host] : [] };
     },
     failed(host, now) {
       const failures = (backoff.get(host)?.failures ?? 0) + 1;

@@ -116,7 +116,8 @@ async function obey(command: Command): Promise<object> {
             host,
             epoch: 1,
             workloadGroups: [GROUP],
-            gossipAddresses: command.mesh.seeds.includes(address) ? [`${address}:${command.mesh.port}`] : [],
+            // as the controller writes it down when a host joins
+            gossipAddresses: [`${address}:${command.mesh.port}`],
           },
         ]),
       );
