@@ -220,7 +220,7 @@ test('HTTPS: SIMPLE by a Secret, HTTP/2 by ALPN to a server that speaks HTTP/1.1
   const redirected = await http(8081, 'web.example', { path: '/x?y=1' });
   t.match(redirected, { status: 301, headers: { location: 'https://web.example/x?y=1' } });
   const answer = await https(443, 'web.example');
-  t.equal(answer.status, 200, answer.error);
+  t.equal(answer.status, 200, String(answer.error));
   t.equal(served(answer).server, 'reviews');
   t.match(served(answer).headers, { 'x-forwarded-proto': 'https' });
   const h2 = await outside.ask({
@@ -230,7 +230,7 @@ test('HTTPS: SIMPLE by a Secret, HTTP/2 by ALPN to a server that speaks HTTP/1.1
     servername: 'web.example',
     ca: world.caPem,
   });
-  t.equal(h2.status, 200, h2.error);
+  t.equal(h2.status, 200, String(h2.error));
   t.equal(served(h2).version, '1.1', 'the server’s port is declared http');
   t.match(await https(443, 'unknown.example'), { error: /./ }, 'no chain for another name');
   t.match(await https(443, '', { headers: { host: 'web.example' } }), { error: /./ }, 'nor for none');
@@ -247,7 +247,7 @@ test('MUTUAL asks for a certificate of the client CA and a name; OPTIONAL_MUTUAL
   );
   const as = ({ certPem, keyPem }: typeof client) => ({ cert: certPem, key: keyPem });
   const good = await https(443, 'mutual.example', as(client));
-  t.equal(good.status, 200, good.error);
+  t.equal(good.status, 200, String(good.error));
   t.equal((await https(443, 'optional.example')).status, 200);
   t.equal((await https(443, 'optional.example', as(other))).status, 200);
   const cases = [

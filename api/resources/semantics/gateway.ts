@@ -61,11 +61,11 @@ export function checkGateway(object: MeshObject, report: Report): void {
       );
     names.add(server.name ?? '');
     ports.add(port);
-    checkServer(server, path, report);
+    checkServer(server, path, report, object.metadata.namespace);
   }
 }
 
-function checkServer(server: Server, path: string, report: Report): void {
+function checkServer(server: Server, path: string, report: Report, namespace: string | undefined): void {
   const { number, name, protocol = '' } = server.port ?? {};
   checkPort(number ?? 0, `${path}.port.number`, report);
   if (number !== undefined && (isMeshPort(number) || number === 22))
@@ -88,7 +88,7 @@ function checkServer(server: Server, path: string, report: Report): void {
     checkNamespacedHost(host, `${path}.hosts[${i}]`, report);
   }
   checkBind(server.bind, `${path}.bind`, report);
-  checkTlsOfPort(server, upper, path, report);
+  checkTlsOfPort(server, upper, path, report, namespace);
 }
 
 function checkBind(bind: string | undefined, path: string, report: Report): void {
@@ -98,7 +98,13 @@ function checkBind(bind: string | undefined, path: string, report: Report): void
   else if (ipVersion(bind) === 0) report.add(path, `${shown(bind)} is not an IP address`);
 }
 
-function checkTlsOfPort({ tls }: Server, protocol: string, path: string, report: Report): void {
+function checkTlsOfPort(
+  { tls }: Server,
+  protocol: string,
+  path: string,
+  report: Report,
+  namespace: string | undefined,
+): void {
   const secure = protocol === 'HTTPS' || protocol === 'TLS';
   if (tls === undefined) {
     if (secure) report.required(`${path}.tls`, 'server must have TLS settings for HTTPS/TLS protocols');
@@ -115,7 +121,7 @@ function checkTlsOfPort({ tls }: Server, protocol: string, path: string, report:
     if (tls.httpsRedirect === true)
       report.warn(`${path}.tls.httpsRedirect`, 'tls.httpsRedirect should only be used with http servers');
   }
-  checkServerTls(tls, `${path}.tls`, report);
+  checkServerTls(tls, `${path}.tls`, report, namespace);
 }
 
 function isPassthrough({ mode = 'PASSTHROUGH' }: ServerTls): boolean {
@@ -134,14 +140,14 @@ export function checkNamespacedHost(text: string, path: string, report: Report):
   if (fault !== undefined) report.add(path, fault);
 }
 
-function checkServerTls(tls: ServerTls, path: string, report: Report): void {
+function checkServerTls(tls: ServerTls, path: string, report: Report, namespace: string | undefined): void {
   checkVersions(tls, path, report);
   checkCiphers(tls, path, report);
   for (const field of ['serverCertificate', 'privateKey', 'caCertificates', 'caCrl'] as const)
-    checkTlsFile(tls[field], `${path}.${field}`, report);
+    checkTlsFile(tls[field], `${path}.${field}`, report, namespace);
   for (const [i, pair] of (tls.tlsCertificates ?? []).entries())
     for (const field of ['serverCertificate', 'privateKey'] as const)
-      checkTlsFile(pair[field], `${path}.tlsCertificates[${i}].${field}`, report);
+      checkTlsFile(pair[field], `${path}.tlsCertificates[${i}].${field}`, report, namespace);
   if (tls.mode === 'ISTIO_MUTUAL') {
     for (const field of OWN_CERTIFICATES.filter((one) => isSet(tls[one])))
       report.add(`${path}.${field}`, `ISTIO_MUTUAL TLS cannot have associated ${field}`);

@@ -8,7 +8,12 @@ const FILES = { serverCertificate: '/etc/mesh/tls/a.pem', privateKey: '/etc/mesh
 
 function judge(servers: readonly object[], name = 'gw'): Report {
   const report = new Report();
-  const object = { apiVersion: 'v1', kind: 'Gateway', metadata: { name }, spec: { selector: { a: 'b' }, servers } };
+  const object = {
+    apiVersion: 'v1',
+    kind: 'Gateway',
+    metadata: { name, namespace: 'shop' },
+    spec: { selector: { a: 'b' }, servers },
+  };
   checkGateway(object as MeshObject, report);
   return report;
 }
@@ -136,6 +141,12 @@ const REFUSED: readonly [string, readonly object[], string, RegExp][] = [
     [https({ mode: 'SIMPLE', ...FILES, privateKey: '/etc/mesh/tls/../x' })],
     `${S}.tls.privateKey`,
     /./,
+  ],
+  [
+    'a file of another namespace',
+    [https({ mode: 'SIMPLE', ...FILES, privateKey: '/etc/mesh/tls/other/a.key' })],
+    `${S}.tls.privateKey`,
+    /namespace other/,
   ],
   [
     'versions the wrong way round',
