@@ -20,6 +20,8 @@ export interface AgentConfig {
   readonly network: string;
   readonly locality: string;
   readonly workloads: readonly WorkloadBinding[];
+  /** `NAMESPACE/NAME` of the WorkloadGroups for which this host's Envoy is a gateway itself (docs/decisions/0009). */
+  readonly gateways: readonly string[];
   /** Namespace in which short names are answered for users that run no workload. Default `default`. */
   readonly defaultNamespace: string;
   readonly controllers: readonly string[];
@@ -89,6 +91,7 @@ export function parseAgentConfig(text: string, file: string): AgentConfig {
         expected: 'REGION[/ZONE[/SUBZONE]]',
       }),
       workloads: r.list('workloads', readBinding),
+      gateways: r.strings('gateways', { pattern: GROUP, expected: 'NAMESPACE/NAME of a WorkloadGroup', max: 16 }),
       defaultNamespace: r.string('defaultNamespace', { default: 'default', pattern: LABEL, expected: 'a namespace' }),
       controllers: r.strings('controllers', { pattern: HTTPS, expected: 'https://HOST:PORT', max: 9 }),
       ports: r.object('ports', readPorts),
@@ -169,6 +172,10 @@ function checkBindings(r: ConfigReader, config: AgentConfig): void {
     if (user === config.proxyUser || user === config.agentUser || user === 'root')
       r.fault('workloads', `user ${user} cannot run a workload`);
     users.add(user);
+    groups.add(group);
+  }
+  for (const group of config.gateways) {
+    if (groups.has(group)) r.fault('gateways', `WorkloadGroup ${group} is bound twice`);
     groups.add(group);
   }
   if (config.workloads.length > 100) r.fault('workloads', 'at most 100 on a host');

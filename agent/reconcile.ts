@@ -74,6 +74,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     const { config } = deps;
     return bindWorkloads({
       bindings: config.workloads,
+      gateways: config.gateways,
       objects: desired.objects,
       grant: desired.revokedHosts.has(config.host) ? undefined : desired.hosts.get(config.host),
       trustDomain: desired.trustDomain,
@@ -97,7 +98,10 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     const now = buildMeshView({
       desired: config,
       endpoints: deps.endpoints(),
-      workloads: bound.workloads,
+      workloads: [
+        ...bound.workloads,
+        ...bound.gateways.map((one) => ({ ...one, outboundPort: 0, ports: [], gateway: true as const })),
+      ],
       host: deps.host(),
     });
     const view = share(last?.view, now);

@@ -7,7 +7,7 @@ import { workloadSpiffeId } from '../../api/identity/spiffe-id.ts';
 import { type MeshObject, type ObjectKey, objectKey } from '../../api/resources/object.ts';
 import type { HostGrant } from '../../api/signed-config/desired-config.ts';
 import type { WorkloadBinding } from '../config.ts';
-import type { LocalWorkload } from './local-workload.ts';
+import type { LocalIdentity, LocalWorkload } from './local-workload.ts';
 import { type ProbePlan, type ProbeSpec, probePlan } from './probes/plan.ts';
 
 /** Outbound port of each bound group, persisted so that a running Envoy and a new agent agree (DESIGN 7). */
@@ -23,6 +23,7 @@ export interface BindingProblem {
     | 'NOT_GRANTED'
     | 'NOT_BOUND'
     | 'PORT_REFUSED'
+    | 'PROBE_UNUSED'
     | 'NO_OUTBOUND_PORT'
     | 'NO_DNS_PORT';
   readonly message: string;
@@ -31,6 +32,8 @@ export interface BindingProblem {
 export interface BindInput {
   /** In the order of agent.yaml. */
   readonly bindings: readonly WorkloadBinding[];
+  /** agent.yaml's gateways. */
+  readonly gateways: readonly string[];
   /** Verified config's objects; only WorkloadGroups are read. */
   readonly objects: ReadonlyMap<ObjectKey, MeshObject>;
   /** This host's; undefined before enrolment or after revocation: nothing is served. */
@@ -54,6 +57,8 @@ export interface BindInput {
 export interface BindResult {
   /** Sorted as agent.yaml lists them. */
   readonly workloads: readonly LocalWorkload[];
+  /** Gateways, which have no user; as agent.yaml lists them. */
+  readonly gateways: readonly LocalIdentity[];
   readonly problems: readonly BindingProblem[];
   /** To be persisted when it differs from the input's. */
   readonly assigned: PortAssignment;
@@ -85,7 +90,7 @@ export function bindWorkloads(input: BindInput): BindResult {
     const report = (code: BindingProblem['code'], message: string) =>
       void problems.push({ group: binding.group, code, message });
     const uid = usableUid(binding, input, report);
-    const group = grantedGroup(binding, input, report);
+    const group = grantedGroup(binding.group, input, report);
     const outboundPort = assigned[binding.group];
     if (outboundPort === undefined) report('NO_OUTBOUND_PORT', 'a host has 101 outbound ports and all are taken');
     const [namespace = '', name = ''] = binding.group.split('/');
@@ -99,13 +104,8 @@ export function bindWorkloads(input: BindInput): BindResult {
     if (uid === undefined || group === undefined || outboundPort === undefined || dnsIndex < 0) continue;
     takenUids.set(uid, binding.group);
     const spec = groupSpec(group);
-    const serviceAccount = spec.serviceAccount ?? 'default';
     workloads.push({
-      group: binding.group,
-      namespace,
-      serviceAccount,
-      spiffeId: workloadSpiffeId(input.trustDomain, namespace, serviceAccount),
-      labels: spec.labels,
+      ...identityOf(binding.group, spec, input),
       user: binding.user,
       uid,
       outboundPort,
@@ -115,11 +115,35 @@ export function bindWorkloads(input: BindInput): BindResult {
       health: input.health(binding.group),
     });
   }
-  const bound = new Set(input.bindings.map(({ group }) => group));
+  const gateways = bindGateways(input, problems);
+  const bound = new Set([...input.bindings.map(({ group }) => group), ...input.gateways]);
   for (const group of input.grant?.workloadGroups ?? [])
     if (!bound.has(group))
-      problems.push({ group, code: 'NOT_BOUND', message: `granted, but agent.yaml binds no user to ${group}` });
-  return { workloads, problems, assigned };
+      problems.push({
+        group,
+        code: 'NOT_BOUND',
+        message: `granted, but agent.yaml binds no user to ${group}, nor has it among its gateways`,
+      });
+  return { workloads, gateways, problems, assigned };
+}
+
+function bindGateways(input: BindInput, problems: BindingProblem[]): LocalIdentity[] {
+  return input.gateways.flatMap((id): LocalIdentity[] => {
+    const report: Report = (code, message) => void problems.push({ group: id, code, message });
+    const group = grantedGroup(id, input, report);
+    if (group === undefined) return [];
+    const spec = groupSpec(group);
+    if (spec.probe !== undefined)
+      report('PROBE_UNUSED', 'the probe of a gateway is not run: it is healthy while Envoy serves its ports');
+    return [identityOf(id, spec, input)];
+  });
+}
+
+function identityOf(group: string, spec: GroupSpec, { trustDomain }: BindInput): LocalIdentity {
+  const [namespace = ''] = group.split('/');
+  const serviceAccount = spec.serviceAccount ?? 'default';
+  const spiffeId = workloadSpiffeId(trustDomain, namespace, serviceAccount);
+  return { group, namespace, serviceAccount, spiffeId, labels: spec.labels };
 }
 
 type Report = (code: BindingProblem['code'], message: string) => void;
@@ -137,7 +161,7 @@ function usableUid({ user }: WorkloadBinding, input: BindInput, report: Report):
   return undefined;
 }
 
-function grantedGroup({ group }: WorkloadBinding, input: BindInput, report: Report): MeshObject | undefined {
+function grantedGroup(group: string, input: BindInput, report: Report): MeshObject | undefined {
   const [namespace, name = ''] = group.split('/');
   if (input.grant?.workloadGroups.includes(group) !== true) {
     report('NOT_GRANTED', `this host is not granted ${group}`);

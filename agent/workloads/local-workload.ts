@@ -1,13 +1,17 @@
 import type { ProbePlan } from './probes/plan.ts';
 
-/** One workload bound on this host: agent.yaml's binding joined with its WorkloadGroup from verified config. */
-export interface LocalWorkload {
+/** What every bound WorkloadGroup has, with a user or as a gateway. */
+export interface LocalIdentity {
   /** `NAMESPACE/NAME` of the WorkloadGroup. */
   readonly group: string;
   readonly namespace: string;
   readonly serviceAccount: string;
   readonly spiffeId: string;
   readonly labels: Readonly<Record<string, string>>;
+}
+
+/** One workload bound on this host: agent.yaml's binding joined with its WorkloadGroup from verified config. */
+export interface LocalWorkload extends LocalIdentity {
   readonly user: string;
   readonly uid: number;
   /** 15001 for the first binding of agent.yaml, 15100-15199 for the others; persisted (DESIGN 7). */

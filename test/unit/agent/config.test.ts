@@ -36,6 +36,8 @@ t.test('each fault is named with its place and cure', async (t) => {
     ],
     [`${MINIMAL}workloads:\n  - {group: a/b, unit: w}\n`, /unit: expected NAME.service, found "w"/],
     [`${MINIMAL}workloads:\n  - {group: a/b}\n`, /user is required: .*NAME.service/],
+    [`${MINIMAL}gateways: [a]\n`, /gateways: expected NAMESPACE\/NAME/],
+    [`${MINIMAL}gateways: [a/b]\nworkloads:\n  - {group: a/b, user: w}\n`, /a\/b is bound twice/],
     [`${MINIMAL}redirect: yes\n`, /redirect: expected a mapping/],
     ['host: a\nhost: b\n', /agent.yaml:2:1: /],
     ['[1, 2]', /expected a mapping/],

@@ -17,6 +17,7 @@ const group = (name: string, ports: Record<string, number>, more: object = {}): 
 const bind = (name: string, user: string) => ({ group: name, user, portOwners: [] });
 
 const input = (part: Partial<BindInput> = {}): BindInput => ({
+  gateways: [],
   bindings: [bind('shop/web', 'www'), bind('shop/cart', 'cart'), bind('data/db', 'pg')],
   objects: new Map([
     group('shop/web', { http: 8080, admin: 8081 }, { serviceAccount: 'web-sa' }),
@@ -174,4 +175,30 @@ t.test('two bindings of one uid are one too many; a name without a uid says why'
     { group: 'shop/cart', code: 'USER_REFUSED', message: /www\.service is uid 33, which shop\/web has/ },
     { group: 'data/db', code: 'USER_UNKNOWN', message: /runs as root/ },
   ]);
+});
+
+t.test('gateways have an identity and no user; only what is granted is one', async (t) => {
+  const { gateways, workloads, problems } = bindWorkloads(
+    input({ bindings: [], gateways: ['shop/web', 'data/db', 'shop/ghost', 'other/x'] }),
+  );
+  t.same(workloads, []);
+  t.strictSame(gateways[0], {
+    group: 'shop/web',
+    namespace: 'shop',
+    serviceAccount: 'web-sa',
+    spiffeId: 'spiffe://mesh.test/ns/shop/sa/web-sa',
+    labels: { app: 'web', from: 'template' },
+  });
+  t.same(
+    gateways.map((one) => one.group),
+    ['shop/web', 'data/db'],
+  );
+  t.same(
+    problems.map(({ group: id, code }) => [id, code]),
+    [
+      ['shop/ghost', 'NOT_GRANTED'],
+      ['other/x', 'NOT_GRANTED'],
+      ['shop/cart', 'NOT_BOUND'],
+    ],
+  );
 });
