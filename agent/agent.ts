@@ -25,6 +25,7 @@ import { createGossip } from './gossip/gossip.ts';
 import type { Gossip } from './gossip/gossip-api.ts';
 import type { Sockets } from './host/sockets.ts';
 import type { HostFacts } from './host-facts.ts';
+import { createGatewaySecrets, type GatewaySecrets } from './identity/gateway-secrets.ts';
 import { createIdentity, type Identity } from './identity/identity.ts';
 import { dnsHosts } from './mesh-view/dns-hosts.ts';
 import type { MeshView } from './mesh-view/view.ts';
@@ -67,6 +68,7 @@ export interface Rooms {
   readonly controlplane: Controlplane;
   readonly hostApi: HostApi;
   readonly identity: Identity;
+  readonly gatewaySecrets: GatewaySecrets;
   readonly gossip: Gossip;
   readonly watcher: PortWatcher;
   readonly xds: Xds;
@@ -122,6 +124,13 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     random,
     log: room('identity'),
   });
+  const gatewaySecrets = createGatewaySecrets({
+    dir: state('identity/secrets'),
+    fetch: (request, signal) => hostApi.secrets(request, signal),
+    clock,
+    random,
+    log: room('secrets'),
+  });
   const gossip: Gossip = createGossip({
     host: config.host,
     trustDomain: config.trustDomain,
@@ -147,7 +156,13 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
   const xds = createXds({
     socketPath: paths.xdsSocket,
     messages: loadMessages(deps.descriptors),
-    secrets: { get: (name) => identity.secret(name), onChange: (changed) => identity.onChange(changed) },
+    secrets: {
+      get: (name) => identity.secret(name) ?? gatewaySecrets.get(name),
+      onChange(changed) {
+        identity.onChange(changed);
+        gatewaySecrets.onChange(changed);
+      },
+    },
     persistPath: state('xds.json'),
     clock,
     log: room('xds'),
@@ -179,6 +194,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     controlplane,
     hostApi,
     identity,
+    gatewaySecrets,
     gossip,
     watcher,
     xds,

@@ -51,7 +51,8 @@ export function createFollowers(
   const publish = () => {
     const run = reconciler.last();
     if (run === undefined) return;
-    const workloads = run.bound.workloads.map(({ group, health }) => ({
+    const gateways = run.bound.gateways.map(({ group }) => ({ group, health: 'healthy' as const }));
+    const workloads = [...run.bound.workloads, ...gateways].map(({ group, health }) => ({
       group,
       health: leaving ? ('draining' as const) : serving ? health : ('unhealthy' as const),
     }));
@@ -69,7 +70,8 @@ export function createFollowers(
   return {
     onRun(run) {
       const { workloads } = run.bound;
-      identities(workloads.map(({ group, spiffeId }) => ({ group, spiffeId })));
+      identities([...workloads, ...run.bound.gateways].map(({ group, spiffeId }) => ({ group, spiffeId })));
+      rooms.gatewaySecrets.want(run.resources.secrets);
       watched(
         workloads.map(({ group, ports, uid }) => ({
           group,

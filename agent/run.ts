@@ -196,6 +196,7 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
   return {
     parts: [
       identity, // first: what config brings is signed and asked for with it
+      rooms.gatewaySecrets,
       controlplane,
       gossip,
       ...local,
@@ -287,6 +288,7 @@ function createStatus(
       problems: [
         ...(dns?.problems() ?? []),
         ...(redirection?.problems() ?? []),
+        ...rooms.gatewaySecrets.problems(),
         ...captures.problems(),
         ...uncaptured.map(({ port, reason }) => `port ${port} is not captured: ${reason}`),
       ],

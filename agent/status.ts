@@ -29,7 +29,8 @@ export interface StatusSources {
 export function agentStatus(from: StatusSources): AgentStatus {
   const run = from.reconciler.last();
   const svids = new Map(from.identity.svids.map((svid) => [svid.group, svid]));
-  const workloads = (run?.bound.workloads ?? []).map((workload) => {
+  const gateways = (run?.bound.gateways ?? []).map((one) => ({ ...one, health: 'healthy' }));
+  const workloads = [...(run?.bound.workloads ?? []), ...gateways].map((workload) => {
     const svid = svids.get(workload.group);
     return {
       group: workload.group,
@@ -43,6 +44,8 @@ export function agentStatus(from: StatusSources): AgentStatus {
     ...lastRefusal(from.controlplane),
     ...from.identity.problems,
     ...(run?.bound.problems ?? []).map(({ group, message }) => `${group}: ${message}`),
+    ...(run?.view.gatewayProblems ?? []),
+    ...unbound(from.xds),
     ...[...from.watched.values()].flatMap((state) => state.problems),
     ...(from.xds.connected ? [] : ['Envoy is not connected']),
     ...from.problems,
@@ -69,6 +72,20 @@ function contactOf({ contacts, controlplane }: StatusSources, url: string): { re
   const known = contacts.get(url);
   if (known !== undefined) return known;
   return { reachable: controlplane.controller === url };
+}
+
+/** Gateway ports that Envoy could not bind, by its own words for the listener (1.40). */
+function unbound({ refused }: XdsStatus): string[] {
+  return refused.flatMap(({ resource, message }) => {
+    const [, port] = /^gateway_(\d+)/.exec(resource) ?? [];
+    if (port === undefined || !/cannot bind|Address already in use/.test(message)) return [];
+    const why = /Permission denied/.test(message)
+      ? 'the proxy may not (CAP_NET_BIND_SERVICE)'
+      : /Cannot assign requested address/.test(message)
+        ? 'this host has no such address'
+        : 'another program listens there';
+    return [`gateway port ${port} is not served: ${why}`];
+  });
 }
 
 /** A refused config is named until a good one follows. */
