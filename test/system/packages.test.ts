@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, extname, join } from 'node:path';
 import tap from 'tap';
 import { buildNextVersion, buildRepository } from './mesh.ts';
 
@@ -21,8 +21,18 @@ function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = 
 const share = join(work, 'share');
 execFileSync(join(ROOT, 'scripts/lib/package/machine-base'), { stdio: ['ignore', 'ignore', 'inherit'] });
 buildRepository(share);
+const ARCH = process.arch === 'arm64' ? 'arm64' : 'amd64';
 const debs = readdirSync(join(share, 'deb/pool/main')).map((file) => join(share, 'deb/pool/main', file));
 const rpms = join(share, 'rpm', RPM_ARCH);
+
+const debOf = (name: string) => debs.find((file) => basename(file).startsWith(`${name}_`))!;
+
+/** A folder with the files of all packages. */
+function unpacked(): string {
+  const root = join(work, 'unpacked');
+  if (!existsSync(root)) for (const deb of debs) execFileSync('dpkg-deb', ['--extract', deb, root]);
+  return root;
+}
 
 tap.test('lintian and rpmlint find nothing that has no reason', async (t) => {
   const lintian = run('lintian', ['--tag-display-limit', '0', '--fail-on', 'error,warning', ...debs]);
@@ -34,20 +44,64 @@ tap.test('lintian and rpmlint find nothing that has no reason', async (t) => {
 });
 
 tap.test('built again in another place, by another umask: the same bytes', async (t) => {
-  const names = ['mesh-agent', 'mesh-controller', 'meshctl'];
-  const only = names.flatMap((name) => ['--only', name]);
-  const out = [join(work, 'one'), join(work, 'two')];
-  for (const [index, mask] of ['022', '077'].entries()) {
-    const command = `umask ${mask}; exec scripts/package --out ${out[index]} ${only.join(' ')}`;
-    execFileSync('sh', ['-c', command], { cwd: ROOT, env: { ...process.env, SOURCE_DATE_EPOCH: '1700000000' } });
+  const again = join(work, 'again');
+  execFileSync('sh', ['-c', `umask 077; exec scripts/package --out ${again} --arch ${ARCH}`], {
+    cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  // those of the repository are signed: a signature stands beside the header, which has the digest of all that follows
+  const same: Readonly<Record<string, (file: string) => string>> = {
+    '.deb': (file) => createHash('sha256').update(readFileSync(file)).digest('hex'),
+    '.rpm': (file) => run('rpm', ['-qp', '--nosignature', '--qf', '%{SHA256HEADER} %{PAYLOADDIGEST}', file]).out,
+  };
+  const files = readdirSync(again);
+  t.equal(files.length, 10, 'five packages, both formats');
+  for (const file of files) {
+    const digest = same[extname(file)]!;
+    const former = file.endsWith('.deb') ? join(share, 'deb/pool/main', file) : join(rpms, file);
+    t.match(digest(former), /[0-9a-f]{64}/);
+    t.equal(digest(join(again, file)), digest(former), file);
   }
-  const hash = (folder: string, file: string) =>
-    createHash('sha256')
-      .update(readFileSync(join(folder, file)))
-      .digest('hex');
-  const files = readdirSync(out[0]!);
-  t.equal(files.length, 6);
-  for (const file of files) t.equal(hash(out[1]!, file), hash(out[0]!, file), file);
+  rmSync(again, { recursive: true });
+});
+
+tap.test('each program says the version of its package', async (t) => {
+  const root = unpacked();
+  for (const name of ['mesh-agent', 'mesh-controller', 'meshctl', 'mesh-node', 'mesh-envoy']) {
+    const version = run('dpkg-deb', ['--field', debOf(name), 'Version'])
+      .out.trim()
+      .replace(/-\d+$/, '');
+    const command = name.startsWith('mesh-') && /node|envoy/.test(name) ? [name.slice(5)] : ['node', `${name}.mjs`];
+    const [program = '', ...args] = command.map((file) => join(root, 'usr/lib/mesh', file));
+    t.match(
+      run(program, [...args, '--version']).out,
+      new RegExp(`(^|[ v/])${version.replaceAll('.', '\\.')}[/\\n]`),
+      name,
+    );
+  }
+});
+
+tap.test('completion of meshctl, asked of the shells themselves', async (t) => {
+  const share = join(unpacked(), 'usr/share');
+  const asked: Readonly<Record<string, (typed: string) => string>> = {
+    bash: (typed) =>
+      run('bash', [
+        '-c',
+        `. ${share}/bash-completion/completions/meshctl; COMP_WORDS=(${typed} ''); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); _meshctl; echo "\${COMPREPLY[@]}"`,
+      ]).out,
+    zsh: (typed) =>
+      run('zsh', [
+        '-fc',
+        `fpath=(${share}/zsh/vendor-completions); autoload -U _meshctl; compadd() { shift; print -r -- $@ }; words=(${typed} ''); CURRENT=$#words; _meshctl`,
+      ]).out,
+    fish: (typed) =>
+      run('fish', ['-N', '-c', `source ${share}/fish/vendor_completions.d/meshctl.fish; complete -C '${typed} '`]).out,
+  };
+  for (const [shell, offered] of Object.entries(asked)) {
+    t.match(offered('meshctl'), /\bapply\b/, `${shell}: commands`);
+    t.match(offered('meshctl token'), /\bcreate\b/, `${shell}: commands below one`);
+    t.notMatch(offered('meshctl token'), /\bapply\b/, `${shell}: and no others`);
+  }
 });
 
 tap.test('what a package may contain', async (t) => {
@@ -60,7 +114,7 @@ tap.test('what a package may contain', async (t) => {
       .filter((line) => !/^(drwxr-xr-x|-rwxr-xr-x|-rw-r--r--) root\/root /.test(line));
     t.strictSame(odd, [], 'all is root’s, nothing writable by others, nothing setuid');
   }
-  const text = run('dpkg-deb', ['--fsys-tarfile', debs.find((file) => /mesh-agent_/.test(file))!]).out;
+  const text = run('dpkg-deb', ['--fsys-tarfile', debOf('mesh-agent')]).out;
   t.notMatch(text, new RegExp(ROOT.replaceAll('/', '\\/')), 'no path of the machine that built it');
 });
 
@@ -106,7 +160,7 @@ Summary: Stands in for a base system
 License: MIT
 BuildArch: ${RPM_ARCH}
 AutoReqProv: no
-Provides: /bin/sh systemd = 252 iptables iproute conntrack-tools nftables kmod glibc = 2.40 libstdc++ = 14 meshctl-base
+Provides: /bin/sh systemd = 252 iptables iproute conntrack-tools procps-ng nftables kmod glibc = 2.40 libstdc++ = 14 meshctl-base
 %description
 Stands in for a base system.
 %install

@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 
 /** The programs by the folder that their main.ts is in. */
 export const PROGRAMS = { 'mesh-agent': 'agent', 'mesh-controller': 'controller', meshctl: 'cli' } as const;
@@ -23,10 +23,11 @@ export interface BundledLicence {
   readonly text: string;
 }
 
-/** The program's file, as text, and what it is made of. root: the checkout. Throws what esbuild throws. */
+/** The program's file, as text, and what it is made of. root: the checkout. version: what --version says. Throws what esbuild throws. */
 export async function bundleProgram(
   root: string,
   program: ProgramName,
+  version: string,
 ): Promise<{ text: string; licences: BundledLicence[] }> {
   const result = await build({
     absWorkingDir: root,
@@ -42,10 +43,23 @@ export async function bundleProgram(
     legalComments: 'none',
     logLevel: 'warning',
     banner: { js: BANNER },
+    plugins: [sayingVersion(version)],
   });
   // Started as `node FILE`, from a wrapper or a unit: without a first line of its own it is no script that lacks a mode.
   const text = result.outputFiles[0]!.text.replace(/^#!.*\n/, '');
   return { text, licences: licencesOf(root, Object.keys(result.metafile.inputs)) };
+}
+
+/** A program is of its package's version, also where that is not this checkout's. */
+function sayingVersion(version: string): Plugin {
+  return {
+    name: 'version',
+    setup: ({ onLoad }) =>
+      onLoad({ filter: /[\\/]api[\\/]version\.ts$/ }, ({ path }) => {
+        const contents = readFileSync(path, 'utf8').replace(/(?<=export const VERSION = )'[^']*'/, `'${version}'`);
+        return { contents, loader: 'ts' };
+      }),
+  };
 }
 
 /** Folders of the npm packages that the inputs (paths below root) lie in. Innermost package counts; sorted, each once. */

@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { runCli } from '../../../cli/program.ts';
 import { bundleProgram, PROGRAMS, type ProgramName } from './bundle.ts';
+import { bashCompletion, fishCompletion, zshCompletion } from './completion.ts';
 import {
   debianChangelog,
   LICENCES_FILE,
@@ -19,7 +20,7 @@ import {
   vendorCopyright,
 } from './copyright.ts';
 import { envoyVersion, fetchBinaries, fetchNfpm, nodePins } from './inputs.ts';
-import { bashCompletion, type CommandHelp, commandsOf, configPage, filledPage, helpPage } from './manual.ts';
+import { type CommandHelp, commandsOf, configPage, filledPage, helpPage } from './manual.ts';
 import { type NfpmMeta, nfpmConfig, packageFileName, rpmChangelogFile } from './nfpm.ts';
 import { ARCHES, type Arch, type Format, type PackageSpec, packageSpecs, type Versions } from './spec.ts';
 
@@ -105,7 +106,7 @@ async function stageFiles(stage: string, order: Order, specs: readonly PackageSp
   const head = (name: string, section: number) => ({ name, section, version: order.versions.program, date });
   for (const { name } of specs) {
     if (!(name in PROGRAMS)) continue;
-    const { text, licences } = await bundleProgram(ROOT, name as ProgramName);
+    const { text, licences } = await bundleProgram(ROOT, name as ProgramName, order.versions.program);
     write(`${name}.mjs`, text);
     write(`${name}.copyright`, programCopyright(name, licences));
     writeGz(`${name}.${LICENCES_FILE}`, programLicences(licences));
@@ -124,7 +125,9 @@ async function stageFiles(stage: string, order: Order, specs: readonly PackageSp
   }
   const [own, commands] = [await helpOf([]), await meshctlCommands()];
   writeGz('meshctl.1', helpPage(head('meshctl', 1), 'operates a Hostmesh service mesh', own, commands));
-  write('meshctl.completion', bashCompletion('meshctl', own, commands));
+  const completions = { bash: bashCompletion, zsh: zshCompletion, fish: fishCompletion };
+  for (const [shell, completion] of Object.entries(completions))
+    write(`meshctl.${shell}`, completion('meshctl', own, commands));
   for (const spec of specs)
     writeGz(`${spec.name}.changelog`, debianChangelog(spec.name, releasesOf(spec, order), order.maintainer));
 }

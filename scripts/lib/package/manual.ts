@@ -86,31 +86,3 @@ export function commandsOf(help: string): string[] {
 export function optionsOf(help: string): string[] {
   return [...new Set([...help.matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map((match) => match[0]))];
 }
-
-/** bash completion of a program with commands and subcommands; files where an option or argument may be one. */
-export function bashCompletion(program: string, own: string, commands: readonly CommandHelp[]): string {
-  const cases = commands.map(
-    ({ words, help }) => `    '${words}') words='${[...commandsOf(help), ...optionsOf(help)].join(' ')}' ;;`,
-  );
-  const known = commands.map(({ words }) => words);
-  return `# bash completion for ${program}; made from its help by scripts/package
-_${program}() {
-  local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} path='' word words
-  COMPREPLY=()
-  case "$previous" in
-    --*-file | --socket | -f | --filename) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-  esac
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    case "\${path:+$path }$word" in
-      ${known.map((words) => `'${words}'`).join(' | ')}) path="\${path:+$path }$word" ;;
-    esac
-  done
-  case "$path" in
-    '') words='${[...commandsOf(own), ...optionsOf(own)].join(' ')}' ;;
-${cases.join('\n')}
-  esac
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
-}
-complete -F _${program} ${program}
-`;
-}

@@ -243,7 +243,10 @@ function ctl({ program: version, release, node }: Versions): PackageSpec {
     depends: nodeRange(node),
     files: [
       ...program(name, '/usr/bin'),
-      { from: 'stage:meshctl.completion', to: '/usr/share/bash-completion/completions/meshctl', mode: 0o644 },
+      { from: 'stage:meshctl.bash', to: '/usr/share/bash-completion/completions/meshctl', mode: 0o644 },
+      { from: 'stage:meshctl.zsh', to: '/usr/share/zsh/vendor-completions/_meshctl', mode: 0o644, only: 'deb' },
+      { from: 'stage:meshctl.zsh', to: '/usr/share/zsh/site-functions/_meshctl', mode: 0o644, only: 'rpm' },
+      { from: 'stage:meshctl.fish', to: '/usr/share/fish/vendor_completions.d/meshctl.fish', mode: 0o644 },
       page(name, 1),
       ...doc(name),
     ],

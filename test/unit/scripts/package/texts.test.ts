@@ -3,16 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { test } from 'tap';
 import { packageFolders } from '../../../../scripts/lib/package/bundle.ts';
+import { bashCompletion, fishCompletion, zshCompletion } from '../../../../scripts/lib/package/completion.ts';
 import { debianChangelog, programCopyright, programLicences, wrap } from '../../../../scripts/lib/package/copyright.ts';
 import { envoyVersion, nodePins } from '../../../../scripts/lib/package/inputs.ts';
-import {
-  bashCompletion,
-  commandsOf,
-  configPage,
-  helpPage,
-  optionsOf,
-  roffText,
-} from '../../../../scripts/lib/package/manual.ts';
+import { commandsOf, configPage, helpPage, optionsOf, roffText } from '../../../../scripts/lib/package/manual.ts';
 
 const HELP = `Usage: x [options] [command]
 
@@ -82,12 +76,26 @@ test('commands and options of a help text', (t) => {
   t.end();
 });
 
+const COMMANDS = [
+  { words: 'apply', help: 'Options:\n  --dry-run  d\n' },
+  { words: 'token', help: 'Commands:\n  create  c\n' },
+  { words: 'token create', help: 'Options:\n  --host <h>  h\n' },
+];
+
+// zsh and fish themselves are asked by test/system/packages.test.ts
+test('completion for zsh and fish: each place offers what its help names', (t) => {
+  const zsh = zshCompletion('x', HELP, COMMANDS);
+  t.match(zsh, /^#compdef x\n/);
+  t.match(zsh, /\n {2}'token create'\) offered=\(--host\) ;;\n/);
+  t.match(zsh, /\n {2}''\) offered=\(apply log-level --api --this --filename\) ;;\n/);
+  const fish = fishCompletion('x', HELP, COMMANDS);
+  t.match(fish, /\ncomplete -c x -n "__x_at 'token'" -a 'create'\n/);
+  t.match(fish, /\n {6}case 'apply' 'token' 'token create'\n/);
+  t.end();
+});
+
 test('completion, as bash does it', (t) => {
-  const script = bashCompletion('x', HELP, [
-    { words: 'apply', help: 'Options:\n  --dry-run  d\n' },
-    { words: 'token', help: 'Commands:\n  create  c\n' },
-    { words: 'token create', help: 'Options:\n  --host <h>  h\n' },
-  ]);
+  const script = bashCompletion('x', HELP, COMMANDS);
   const complete = (...words: string[]) => {
     const quoted = words.map((word) => `'${word}'`).join(' ');
     const run = `${script}\nCOMP_WORDS=(x ${quoted}); COMP_CWORD=${words.length}; _x; echo "\${COMPREPLY[*]}"`;
