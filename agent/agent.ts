@@ -34,6 +34,7 @@ import { createReconciler, type Reconciler, type Run } from './reconcile.ts';
 import { meshResolver } from './redirect/build-spec.ts';
 import type { MeshResolver } from './redirect/spec.ts';
 import { isWithin } from './vip-ranges.ts';
+import { createTlsFiles, type TlsFiles } from './tls-files/tls-files.ts';
 import { dnsNamespaces, type PortAssignment } from './workloads/bind.ts';
 import { createPortWatcher, type PortWatcher } from './workloads/port-watcher.ts';
 import { loadMessages } from './xds/messages.ts';
@@ -69,6 +70,7 @@ export interface Rooms {
   readonly hostApi: HostApi;
   readonly identity: Identity;
   readonly gatewaySecrets: GatewaySecrets;
+  readonly tlsFiles: TlsFiles;
   readonly gossip: Gossip;
   readonly watcher: PortWatcher;
   readonly xds: Xds;
@@ -152,15 +154,17 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     log: room('gossip'),
     registry,
   });
+  const tlsFiles = createTlsFiles({ folder: config.tlsFiles, clock, log: room('tls-files') });
   const watcher = createPortWatcher({ sockets: found.sockets, clock, log: room('workloads') });
   const xds = createXds({
     socketPath: paths.xdsSocket,
     messages: loadMessages(deps.descriptors),
     secrets: {
-      get: (name) => identity.secret(name) ?? gatewaySecrets.get(name),
+      get: (name) => identity.secret(name) ?? gatewaySecrets.get(name) ?? tlsFiles.get(name),
       onChange(changed) {
         identity.onChange(changed);
         gatewaySecrets.onChange(changed);
+        tlsFiles.onChange(changed);
       },
     },
     persistPath: state('xds.json'),
@@ -195,6 +199,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     hostApi,
     identity,
     gatewaySecrets,
+    tlsFiles,
     gossip,
     watcher,
     xds,

@@ -45,6 +45,8 @@ export interface AgentConfig {
     readonly excludePorts: readonly number[];
   };
   readonly dns: { readonly enabled: boolean; readonly upstreams: readonly string[] };
+  /** Folder in which objects may name certificate files: their `/etc/mesh/tls/` lies here. Empty: nowhere. Default /etc/mesh/tls. */
+  readonly tlsFiles: string;
   readonly proxyUser: string;
   readonly agentUser: string;
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug';
@@ -98,6 +100,11 @@ export function parseAgentConfig(text: string, file: string): AgentConfig {
       metricsAddress: readAddress(r, 'metricsAddress', '127.0.0.1'),
       redirect: r.object('redirect', readRedirect),
       dns: r.object('dns', (d) => ({ enabled: d.boolean('enabled', true), upstreams: readAddresses(d, 'upstreams') })),
+      tlsFiles: r.string('tlsFiles', {
+        default: '/etc/mesh/tls',
+        pattern: /^(\/[^\0]*)?$/,
+        expected: 'an absolute path, or nothing',
+      }),
       proxyUser: r.string('proxyUser', { default: 'mesh-proxy', pattern: USER, expected: 'a user name' }),
       agentUser: r.string('agentUser', { default: 'mesh-agent', pattern: USER, expected: 'a user name' }),
       logLevel: r.oneOf('logLevel', ['error', 'warn', 'info', 'debug'], 'info'),

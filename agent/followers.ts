@@ -72,6 +72,7 @@ export function createFollowers(
       const { workloads } = run.bound;
       identities([...workloads, ...run.bound.gateways].map(({ group, spiffeId }) => ({ group, spiffeId })));
       rooms.gatewaySecrets.want(run.resources.secrets);
+      rooms.tlsFiles.want(run.resources.secretOrigins);
       watched(
         workloads.map(({ group, ports, uid }) => ({
           group,

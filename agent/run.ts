@@ -197,6 +197,7 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
     parts: [
       identity, // first: what config brings is signed and asked for with it
       rooms.gatewaySecrets,
+      rooms.tlsFiles,
       controlplane,
       gossip,
       ...local,
@@ -289,6 +290,7 @@ function createStatus(
         ...(dns?.problems() ?? []),
         ...(redirection?.problems() ?? []),
         ...rooms.gatewaySecrets.problems(),
+        ...rooms.tlsFiles.problems(),
         ...captures.problems(),
         ...uncaptured.map(({ port, reason }) => `port ${port} is not captured: ${reason}`),
       ],

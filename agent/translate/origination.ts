@@ -51,8 +51,7 @@ export function originationSocket(from: Origination): { readonly socket: JsonObj
         tls_params: { tls_minimum_protocol_version: from.minVersion, tls_maximum_protocol_version: 'TLSv1_3' },
         // Without this Envoy offers what each connection speaks.
         alpn_protocols: from.http2 ? ['h2'] : undefined,
-        tls_certificate_sds_secret_configs:
-          secrets.certificate === undefined ? undefined : [{ name: secrets.certificate, sds_config: ADS }],
+        custom_tls_certificate_selector: secrets.certificate === undefined ? undefined : onDemand(secrets.certificate),
         ...validation,
       }),
     }),
@@ -61,6 +60,25 @@ export function originationSocket(from: Origination): { readonly socket: JsonObj
     socket,
     http: compact({ auto_sni: names.auto || undefined, auto_san_validation: names.autoSan || undefined }),
   };
+}
+
+/**
+ * A certificate that is asked for when a connection is made: a cluster that names a file which is not there would otherwise warm for 15 s
+ * while its predecessor goes on, in plaintext perhaps. No certificate, no connection.
+ */
+function onDemand(name: string): JsonObject {
+  return extension(
+    'envoy.tls.upstream_certificate_selectors.on_demand_secret',
+    'envoy.extensions.transport_sockets.tls.cert_selectors.on_demand_secret.v3.Config',
+    {
+      config_source: ADS,
+      certificate_mapper: extension(
+        'envoy.tls.upstream_certificate_mappers.static_name',
+        'envoy.extensions.transport_sockets.tls.cert_mappers.static_name.v3.StaticName',
+        { name },
+      ),
+    },
+  );
 }
 
 /** SDS names of the files that settings name. `roots` is undefined where nothing is verified. */
