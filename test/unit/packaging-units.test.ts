@@ -35,10 +35,12 @@ test('nothing ties the proxy to the agent (DESIGN 4: each of these stops it at t
   t.end();
 });
 
-test('no core dump, no capability, no MemoryDenyWriteExecute, which kills Node', (t) => {
+test('no core dump, no capability but the one for a gateway’s ports, no MemoryDenyWriteExecute, which kills Node', (t) => {
   for (const file of ['mesh-agent.service', 'mesh-proxy.service', 'mesh-controller.service']) {
     t.strictSame(unit(file).get('LimitCORE'), ['0'], file);
-    t.strictSame(unit(file).get('CapabilityBoundingSet'), [''], file);
+    const capability = file === 'mesh-proxy.service' ? 'CAP_NET_BIND_SERVICE' : '';
+    t.strictSame(unit(file).get('CapabilityBoundingSet'), [capability], file);
+    t.strictSame(unit(file).get('AmbientCapabilities') ?? [''], [capability], file);
     t.notOk(unit(file).has('MemoryDenyWriteExecute'), file);
   }
   t.end();

@@ -31,6 +31,8 @@ export interface PlannedHost extends Node {
   readonly agent: boolean;
   readonly locality: string;
   readonly bindings: readonly { readonly group: string; readonly user: string }[];
+  /** WorkloadGroups for which it is a gateway. */
+  readonly gateways: readonly string[];
   /** Namespaces of its workloads in the order of first use: DNS listens on 15053 + index for each, one at least. */
   readonly namespaces: readonly string[];
 }
@@ -46,12 +48,15 @@ export interface LabPlan {
 export function planLab(topology: Topology): LabPlan {
   const groupNames = nameGroups(topology);
   const hosts = topology.hosts.map((host, index): PlannedHost => {
-    const namespaces = [...new Set(host.workloads.map((w) => w.namespace))];
+    const groupOf = (w: LabWorkload) => `${w.namespace}/${groupNames.get(w)}`;
+    const captured = host.gateway ? [] : host.workloads;
+    const namespaces = [...new Set(captured.map((w) => w.namespace))];
     return {
       ...node(host.name, 11 + index),
       agent: host.agent,
       locality: host.workloads[0]?.locality ?? '',
-      bindings: host.workloads.map((w) => ({ group: `${w.namespace}/${groupNames.get(w)}`, user: w.user })),
+      bindings: captured.map((w) => ({ group: groupOf(w), user: w.user })),
+      gateways: host.gateway ? host.workloads.map(groupOf) : [],
       namespaces: namespaces.length === 0 ? ['default'] : namespaces,
     };
   });
@@ -64,7 +69,7 @@ export function planLab(topology: Topology): LabPlan {
     controllers: Array.from({ length: topology.controllers }, (_, index) => node(`ctl${index + 1}`, 2 + index)),
     hosts,
     groups: [...groups.values()],
-    users: [...new Set(topology.hosts.flatMap((host) => host.workloads.map((w) => w.user)))],
+    users: [...new Set(topology.hosts.filter((h) => !h.gateway).flatMap((host) => host.workloads.map((w) => w.user)))],
   };
 }
 

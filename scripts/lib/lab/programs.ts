@@ -78,6 +78,7 @@ export const meshPrograms: Programs = {
       stateDir: paths.stateDir,
       runDir: paths.runDir,
       workloads: host.bindings.map(({ group, user }) => ({ group, user })),
+      ...(host.gateways.length === 0 ? {} : { gateways: host.gateways }),
       ...(host.locality === '' ? {} : { locality: host.locality }),
     }),
   agentJoin: (_host, paths) => ({ argv: agent('join', '--config', paths.config), env: ROOT_ENV }),
@@ -143,6 +144,7 @@ export function hostSupervisor(programs: Programs, host: PlannedHost): Superviso
       proxy: {
         ...unit(proxy, 'proxy'),
         needs: proxy.needs,
+        capabilities: ['net_bind_service'],
         restart: PROXY_RESTART,
         onFailure: redirect('proxy-failed'),
       },

@@ -16,6 +16,8 @@ export interface LabHost {
   readonly name: string;
   /** False: a plain machine on the same network. */
   readonly agent: boolean;
+  /** Its workloads are gateways: WorkloadGroups that its Envoy serves itself, without users. */
+  readonly gateway: boolean;
   readonly workloads: readonly LabWorkload[];
 }
 
@@ -63,12 +65,12 @@ function readHost(r: ConfigReader): LabHost {
       `expected at most 12 characters and none of controller, ctlN, net, root, found ${JSON.stringify(name)}`,
     );
   const agent = r.boolean('agent', true);
-  if (r.boolean('gateway', false)) r.fault('gateway', 'gateways are not built yet: only false is taken');
+  const gateway = r.boolean('gateway', false);
   const workloads = r.list('workloads', readWorkload);
   if (!agent && workloads.length > 0)
     r.fault('workloads', 'a host without an agent is a plain machine: it has no workloads');
   checkWorkloads(r, workloads);
-  return { name, agent, workloads };
+  return { name, agent, gateway, workloads };
 }
 
 function readWorkload(r: ConfigReader): LabWorkload {

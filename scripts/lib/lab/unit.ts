@@ -8,8 +8,9 @@ import { afterDeath, type RestartPolicy } from './restart-policy.ts';
 
 export interface UnitSpec {
   readonly argv: readonly string[];
-  /** Runs as this user with its groups and without capabilities; absent: root. */
+  /** Runs as this user with its groups and with these capabilities only (AmbientCapabilities=); absent: root. */
   readonly user?: string;
+  readonly capabilities?: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   /** stdout and stderr are appended here. */
   readonly log: string;
@@ -137,6 +138,7 @@ export function createUnit(spec: UnitSpec, failed: () => void, now: () => number
 /** sh sets what only the process itself can (its pid for sd_listen_fds(3), limits), then becomes setpriv, then the program: one pid. */
 function spawnUnit(spec: UnitSpec): ChildProcess {
   const log = openSync(spec.log, 'a', 0o640);
+  const capabilities = ['-all', ...(spec.capabilities ?? []).map((name) => `+${name}`)].join();
   const drop =
     spec.user === undefined
       ? []
@@ -147,8 +149,9 @@ function spawnUnit(spec: UnitSpec): ChildProcess {
           '--regid',
           spec.user,
           '--init-groups',
-          '--inh-caps=-all',
-          '--bounding-set=-all',
+          `--inh-caps=${capabilities}`,
+          `--ambient-caps=${capabilities}`,
+          `--bounding-set=${capabilities}`,
           '--no-new-privs',
         ];
   const names = spec.fdNames;

@@ -195,7 +195,7 @@ async function joinHost(
   await startSupervisor(host, hostSupervisor(programs, host));
   const joinString = await operator.createJoinString(
     host.name,
-    host.bindings.map((b) => b.group),
+    [...host.bindings.map((b) => b.group), ...host.gateways],
     peers,
   );
   await runOn(exec, host, programs.agentJoin(host, paths), joinString);

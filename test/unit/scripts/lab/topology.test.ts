@@ -69,6 +69,19 @@ test('a topology becomes machines, groups, bindings and users', (t) => {
   t.end();
 });
 
+test('a gateway has a group and no user', (t) => {
+  const workloads = '[{name: edge, namespace: istio-system, labels: {istio: ingressgateway}}]';
+  const plan = planLab(parseTopology(`hosts: [{name: e, gateway: true, workloads: ${workloads}}]\n`, 'x.yaml'));
+  t.strictSame(plan.users, []);
+  t.strictSame(plan.hosts[0]?.bindings, []);
+  t.strictSame(plan.hosts[0]?.gateways, ['istio-system/edge']);
+  t.strictSame(
+    plan.groups.map((g) => `${g.metadata.namespace}/${g.metadata.name}`),
+    ['istio-system/edge'],
+  );
+  t.end();
+});
+
 test('two hosts with the same workload share one group', (t) => {
   const host = (name: string) => `  - {name: ${name}, workloads: [{name: web, ports: {http: 80}}]}\n`;
   const plan = planLab(parseTopology(`hosts:\n${host('a')}${host('b')}`, 'x.yaml'));
@@ -86,7 +99,6 @@ const refused: readonly (readonly [string, string, RegExp])[] = [
   ['an unknown key of a host', 'hosts: [{name: a, kind: vm}]\n', /unknown key hosts\[0\]\.kind/],
   ['an unknown key of a workload', one('{name: w, port: 80}'), /unknown key hosts\[0\]\.workloads\[0\]\.port;/],
   ['three controllers', 'controllers: 3\n', /controllers: expected 0 or 1/],
-  ['a gateway', 'hosts: [{name: a, gateway: true}]\n', /hosts\[0\]\.gateway: gateways are not built/],
   ['a long name', 'hosts: [{name: abcdefghijklm}]\n', /hosts\[0\]\.name: expected at most 12/],
   ['a reserved name', 'hosts: [{name: ctl1}]\n', /hosts\[0\]\.name/],
   ['a name twice', 'hosts: [{name: a}, {name: a}]\n', /host a is there twice/],
