@@ -99,6 +99,7 @@ function behind(endpoints: readonly EndpointView[], gateways: readonly NetworkGa
     id: `${first.id}@${gateway.id}`,
     addresses: gateway.addresses,
     ports: Object.fromEntries(served.map((port) => [port, { port: gateway.port, mtls: true }])),
+    viaGateway: true,
     weight: Math.max(1, Math.round(total / gateways.length)),
   }));
 }

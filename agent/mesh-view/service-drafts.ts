@@ -88,7 +88,9 @@ function entryDrafts({ key, name, namespace, spec }: Typed<ServiceEntrySpec>, so
     const owner = { key, namespace, name, trustDomain: sources.desired.trustDomain };
     const inline = (spec.endpoints ?? []).map((endpoint, index) => inlineMember(endpoint, owner, index));
     const chosen =
-      selector === undefined || /^(NONE|DYNAMIC)/.test(resolution) ? [] : selected(selector, namespace, sources);
+      selector === undefined || /^(NONE|DYNAMIC_DNS)$/.test(resolution) ? [] : selected(selector, namespace, sources);
+    // Where the client says itself to which server it goes, an address of the mesh's would keep that from the proxy.
+    const vips = /^(NONE|DYNAMIC_DNS)$/.test(resolution) ? [] : vipsOf(host, sources.desired);
     // Istio: without endpoints or a selector the host itself is the name to resolve.
     const byName = /^DNS/.test(resolution) && inline.length === 0 && selector === undefined && !host.startsWith('*');
     return {
@@ -96,7 +98,7 @@ function entryDrafts({ key, name, namespace, spec }: Typed<ServiceEntrySpec>, so
       host,
       namespace,
       name: host,
-      addresses: (spec.addresses ?? []).length > 0 ? (spec.addresses as string[]) : vipsOf(host, sources.desired),
+      addresses: (spec.addresses ?? []).length > 0 ? (spec.addresses as string[]) : vips,
       ports: (spec.ports ?? []).map(({ name, number, protocol, targetPort }) =>
         portSpec(name, { declared: protocol, number }, targetPort),
       ),

@@ -12,7 +12,7 @@ import {
   LOCAL_IDLE,
   speaksHttp,
 } from './connection-pool.ts';
-import { dynamicDiscovery } from './dynamic-dns.ts';
+import { dynamicDiscovery, REFRESH_RATE } from './dynamic-dns.ts';
 import { loadAssignment } from './endpoint.ts';
 import { ADS, compact, duration, type JsonObject, resource } from './json.ts';
 import { isOriginalDst, loadBalancing, outlierDetection } from './load-balancing.ts';
@@ -55,7 +55,7 @@ export function usesEds(plan: ClusterPlan): boolean {
 function discovery(plan: ClusterPlan): JsonObject {
   const { service, name, defaults } = plan;
   if (isOriginalDst(plan)) return originalDst(plan);
-  const refreshRate = duration(defaults.dnsRefreshRate) ?? '60s';
+  const refreshRate = duration(defaults.dnsRefreshRate) ?? REFRESH_RATE;
   if (isDynamic(service)) return dynamicDiscovery(plan.refused, refreshRate);
   if (service.resolution === 'STATIC')
     return { type: 'EDS', eds_cluster_config: { eds_config: ADS, service_name: name } };

@@ -137,8 +137,11 @@ export function common({ pathNormalization }: MeshSettings): JsonObject {
 /** Envoy's default of 60 is less than some applications take. */
 const MAX_HEADERS_KB = 96;
 
+/** Clients that speak gRPC-Web get a gRPC server; everyone else passes as they are. */
+const GRPC_WEB = extension('envoy.filters.http.grpc_web', 'envoy.extensions.filters.http.grpc_web.v3.GrpcWeb');
+
 /** HCM of an outbound chain; routes by RDS. */
-export function outboundHttp(route: string, workload: WorkloadView, mesh: MeshSettings): JsonObject {
+export function outboundHttp(route: string, workload: WorkloadView, mesh: MeshSettings, grpcWeb: boolean): JsonObject {
   return extension(
     'envoy.filters.network.http_connection_manager',
     'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
@@ -146,7 +149,7 @@ export function outboundHttp(route: string, workload: WorkloadView, mesh: MeshSe
       ...common(mesh),
       stat_prefix: 'outbound',
       rds: { route_config_name: route, config_source: ADS },
-      http_filters: ROUTE_FILTERS,
+      http_filters: [...(grpcWeb ? [GRPC_WEB] : []), ...ROUTE_FILTERS],
       access_log: httpAccessLogs({ side: 'source', workload }, mesh.accessLog),
     },
   );
@@ -158,8 +161,9 @@ export function inboundHttp(options: {
   readonly policies: readonly string[];
   readonly routes: JsonObject;
   readonly mesh: MeshSettings;
+  readonly grpcWeb: boolean;
 }): JsonObject {
-  const { reporter, policies, routes, mesh } = options;
+  const { reporter, policies, routes, mesh, grpcWeb } = options;
   return extension(
     'envoy.filters.network.http_connection_manager',
     'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
@@ -169,7 +173,12 @@ export function inboundHttp(options: {
       route_config: routes,
       forward_client_cert_details: reporter.mtls ? 'SANITIZE_SET' : 'SANITIZE',
       ...(reporter.mtls ? { set_current_client_cert_details: { uri: true } } : {}),
-      http_filters: [...policies.map(httpRbacFilter), ...(reporter.mtls ? [PEER_LABELS] : []), ROUTER],
+      http_filters: [
+        ...policies.map(httpRbacFilter),
+        ...(reporter.mtls ? [PEER_LABELS] : []),
+        ...(grpcWeb ? [GRPC_WEB] : []),
+        ROUTER,
+      ],
       access_log: httpAccessLogs(reporter, mesh.accessLog),
     },
   );

@@ -136,8 +136,10 @@ function http({ view, workload, port }: Context, mtls: boolean): JsonObject {
   return inboundHttp({
     reporter: { side: 'destination', workload, port, mtls },
     policies: [rbacName(workload, 'http', 'deny'), rbacName(workload, 'http', 'allow')],
-    routes: toApplication(mtls ? peerRoutes(to) : anyCall(to('same'))),
+    // What gRPC-Web is translated to needs HTTP/2, whatever its client spoke.
+    routes: toApplication(port.grpcWeb ? anyCall(to('http2')) : mtls ? peerRoutes(to) : anyCall(to('same'))),
     mesh: view.mesh,
+    grpcWeb: port.grpcWeb === true,
   });
 }
 

@@ -2,9 +2,10 @@ import { isWithin } from '../../api/cidr.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import { isAnywhere, isDynamic } from '../mesh-view/reach.ts';
 import type { MeshView, ServicePort, ServiceView, WorkloadView } from '../mesh-view/view.ts';
-import { dynamicPortFilter } from './dynamic-dns.ts';
+import { dynamicPortFilter, sniFilter } from './dynamic-dns.ts';
 import { type BoundEgress, boundScopes, capturedScopes, type EgressScope, type Served } from './egress.ts';
 import { identityFilter, outboundHttp, tcpProxy, tcpProxyFilter } from './filters.ts';
+import { headlessHttp, headlessTcp } from './headless.ts';
 import { cidr, type JsonObject, resource } from './json.ts';
 import { type Chain, listenerBody } from './listener.ts';
 import { CLUSTER, outboundListenerName, routeName, tcpRouteName } from './names.ts';
@@ -82,17 +83,37 @@ export function outbound(view: MeshView, client: ClientView, workload: WorkloadV
 const FIXED = ['unknown', 'own', 'virtual'] as const;
 
 function capturedPart(context: Context, { served }: EgressScope): Part {
-  const tcp = served.flatMap(({ service, port }) => (hasBytes(port) ? tcpRoutes(context, service, port) : []));
+  const tcp = served.flatMap(({ service, port }) => {
+    if (!hasBytes(port)) return [];
+    return service.headless === true ? headlessTcp(context, service, port) : tcpRoutes(context, service, port);
+  });
+  const headless = served.map(({ service, port }) => headlessPart(context, service, port));
   const numbers = [...new Set(served.filter(({ port }) => isHttp(port)).map(({ port }) => port.number))];
   const scopes = numbers.flatMap((number) => httpScopes(served, number));
   return {
     chains: [
       ...scopes.filter((scope) => scope.declared).map((scope) => httpChain(context, scope)),
       ...served.flatMap(({ service, port }) => serviceHttpChains(context, service, port)),
+      ...headless.flatMap(({ chains }) => chains),
       ...tcp.map((route) => tcpChain(context, route)),
     ],
-    routes: scopes.map(({ port, scope, services }) => routeConfiguration({ ...context, port, scope, services })),
+    routes: [
+      ...scopes.map(({ port, scope, services }) => routeConfiguration({ ...context, port, scope, services })),
+      ...headless.flatMap(({ routes }) => routes),
+    ],
     tcp,
+  };
+}
+
+/** HTTP to the addresses of a headless service's endpoints. */
+function headlessPart(context: Context, service: ServiceView, port: ServicePort): Omit<Part, 'tcp'> {
+  const made = service.headless === true && isHttp(port) ? headlessHttp(context, service, port) : undefined;
+  if (made === undefined) return { chains: [], routes: [] };
+  const detected = port.protocol === 'AUTO' ? { application_protocols: DETECTED_HTTP } : {};
+  const filters = httpFilters(context, made.route.name, port.number);
+  return {
+    chains: made.matches.map(({ name, match }) => ({ name, match: { ...match, ...detected }, filters })),
+    routes: [made.route],
   };
 }
 
@@ -228,12 +249,12 @@ function ownPorts({ workload }: Context, name: string): Chain {
 function httpFilters({ view, client, workload }: Context, route: string, port: number): readonly JsonObject[] {
   const dynamic = client.services.some((s) => isDynamic(s) && s.ports.some(({ number }) => number === port));
   const named = dynamic ? [dynamicPortFilter(port)] : [];
-  return [identityFilter(workload, false), ...named, outboundHttp(route, workload, view.mesh)];
+  const grpcWeb = client.services.some((s) => s.ports.some((p) => p.number === port && p.grpcWeb === true));
+  return [identityFilter(workload, false), ...named, outboundHttp(route, workload, view.mesh, grpcWeb)];
 }
 
-function bytesFilters(workload: WorkloadView, name: string, dynamicPort?: number): readonly JsonObject[] {
-  const named = dynamicPort === undefined ? [] : [dynamicPortFilter(dynamicPort)];
-  return [identityFilter(workload, true), ...named, tcpProxyFilter(name)];
+function bytesFilters(workload: WorkloadView, name: string, before: readonly JsonObject[] = []): readonly JsonObject[] {
+  return [identityFilter(workload, true), ...before, tcpProxyFilter(name)];
 }
 
 /** The chain of all declared HTTP services of a port: any virtual address, so that a new service needs no new chain. */
@@ -263,8 +284,9 @@ function serviceHttpChains(context: Context, service: ServiceView, port: Service
   return [{ name, match: { destination_port: port.number, prefix_ranges: written.map(cidr) }, filters }];
 }
 
-function tcpChain({ workload }: Context, route: TcpRoute): Chain {
-  return { name: route.name, match: route.match, filters: bytesFilters(workload, route.name, route.dynamicPort) };
+function tcpChain({ view, workload }: Context, route: TcpRoute): Chain {
+  const resolving = route.dynamicPort === undefined ? [] : [sniFilter(view, route.dynamicPort)];
+  return { name: route.name, match: route.match, filters: bytesFilters(workload, route.name, resolving) };
 }
 
 function tcpExtension(

@@ -1,16 +1,19 @@
-import { resolveHost } from '../mesh-view/host-names.ts';
+import { hostMatches, resolveHost } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
+import { isDynamic } from '../mesh-view/reach.ts';
 import type { Destination } from '../mesh-view/specs/common.ts';
 import type { HeaderRules, HttpRetrySpec, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
+import { tcpSettings } from './connection-pool.ts';
+import { dynamicPort } from './dynamic-dns.ts';
 import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
 import { hashPolicies } from './load-balancing.ts';
 import { mirrorName } from './mirror-plan.ts';
 import { CLUSTER, clusterName, sniName } from './names.ts';
 import { perFilter } from './route-filters.ts';
 import { headers, hostOf, merge, meshHeaders, some } from './route-headers.ts';
-import { portPolicy } from './traffic-policy.ts';
+import { portPolicy, transportOf } from './traffic-policy.ts';
 
 /** Where a rule is being translated: for whom, at which port, through what, as written in which namespace. */
 export interface RouteContext {
@@ -24,6 +27,8 @@ export interface RouteContext {
   readonly tls?: boolean;
   /** The mesh's retries for rules without any of their own; Istio's default when undefined. */
   readonly defaultRetries?: HttpRetrySpec | undefined;
+  /** Names, perhaps wildcards, that calls which come here are for: a service of resolution DYNAMIC_DNS takes only its own. */
+  readonly called?: readonly string[] | undefined;
 }
 
 /** A destination found: its cluster's name (of one that does not exist where service or subset is unknown: 503, as in Istio). */
@@ -34,7 +39,13 @@ export interface Target {
   readonly meshed: boolean;
   /** What it is told to speak to its application: a workload's own version; from a gateway, whose clients say nothing of it, the declared one. */
   readonly speaks: '%PROTOCOL%' | 'HTTP/1.1' | 'HTTP/2';
+  /** The name in the request is resolved: the port that it is reached by. */
+  readonly dynamicPort?: number;
+  /** Members of the TcpProxy through which bytes go there. */
+  readonly tcp: JsonObject;
 }
+
+const NOWHERE: Target = { cluster: CLUSTER.blackHole, hash: [], meshed: false, speaks: '%PROTOCOL%', tcp: {} };
 
 /** Resolves a destination: short names in the rule's namespace; without a port, the service's only one or the port being called. */
 export function resolveDestination(context: RouteContext, destination: Destination): Target {
@@ -42,19 +53,20 @@ export function resolveDestination(context: RouteContext, destination: Destinati
   const service = context.client.service(host);
   const port =
     destination.port?.number ?? (service?.ports.length === 1 ? service.ports[0]?.number : undefined) ?? context.port;
-  if (service === undefined)
-    return { cluster: sniName(host, port, destination.subset), hash: [], meshed: false, speaks: '%PROTOCOL%' };
+  if (service === undefined) return { ...NOWHERE, cluster: sniName(host, port, destination.subset) };
+  if (isDynamic(service) && context.called?.every((name) => hostMatches(service.host, name)) !== true) return NOWHERE;
   const rule = context.client.destinationRule(service);
   const subset = rule?.subsets.find((candidate) => candidate.name === destination.subset);
   const policy = portPolicy(rule, subset, port);
-  const mode = policy.tls?.mode;
-  const { transport, protocol } = service.ports.find((candidate) => candidate.number === port) ?? {};
-  const declared = protocol === 'HTTP2' ? 'HTTP/2' : 'HTTP/1.1';
+  const found = service.ports.find((candidate) => candidate.number === port);
+  const declared = found?.protocol === 'HTTP2' ? 'HTTP/2' : 'HTTP/1.1';
   return {
     cluster: clusterName(context.client, service, port, destination.subset),
     hash: hashPolicies(policy.loadBalancer),
-    meshed: mode === 'ISTIO_MUTUAL' || (mode !== 'DISABLE' && transport !== undefined && transport !== 'plain'),
+    meshed: found !== undefined && transportOf(policy, found) !== 'plain',
+    tcp: tcpSettings(policy),
     speaks: context.gateway === MESH_GATEWAY ? '%PROTOCOL%' : declared,
+    ...(isDynamic(service) && found !== undefined ? { dynamicPort: dynamicPort(found) } : {}),
   };
 }
 
@@ -67,7 +79,9 @@ export function routeAction(context: RouteContext, rule: HttpRoute): JsonObject 
   if (rule.directResponse !== undefined) {
     return { direct_response: directResponse(rule.directResponse), ...perFilter(rule), ...headers(rule.headers) };
   }
-  const targets = (rule.route ?? []).map((entry) => ({ ...entry, ...resolveDestination(context, entry.destination) }));
+  const authority = rule.rewrite?.authority;
+  const there = authority ? { ...context, called: [authority.replace(/:\d+$/, '')] } : context;
+  const targets = (rule.route ?? []).map((entry) => ({ ...entry, ...resolveDestination(there, entry.destination) }));
   const single = targets.length === 1 ? targets[0] : undefined;
   const timeout = duration(rule.timeout) ?? '0s';
   const hash = unique(targets.flatMap((target) => target.hash));
@@ -96,7 +110,8 @@ export function routeAction(context: RouteContext, rule: HttpRoute): JsonObject 
 
 /** The route of a service that no VirtualService speaks of. */
 export function defaultAction(context: RouteContext, service: ServiceView): JsonObject {
-  return routeAction(context, { route: [{ destination: { host: service.host, port: { number: context.port } } }] });
+  const here = { ...context, called: [service.host] };
+  return routeAction(here, { route: [{ destination: { host: service.host, port: { number: context.port } } }] });
 }
 
 interface Weighted extends Target {

@@ -1,10 +1,12 @@
 import { cidrsOverlap, parseCidr } from '../../api/cidr.ts';
 import { hostMatches } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
+import { isAnywhere, isDynamic } from '../mesh-view/reach.ts';
 import type { Destination } from '../mesh-view/specs/common.ts';
 import type { L4Match, L4Route } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServicePort, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
+import { dynamicPort } from './dynamic-dns.ts';
 import { cidr, type JsonObject } from './json.ts';
 import { CLUSTER, clusterName, tcpRouteName } from './names.ts';
 import { admitsCall } from './route.ts';
@@ -14,10 +16,12 @@ import { type RouteContext, resolveDestination } from './route-action.ts';
 export interface TcpRoute {
   readonly name: string;
   readonly match: JsonObject;
-  /** `cluster` or `weighted_clusters` of a TcpProxy. */
+  /** `cluster` or `weighted_clusters` of a TcpProxy, and what the first destination's DestinationRule adds to it (Istio: of several, the first). */
   readonly target: JsonObject;
   readonly hash: readonly JsonObject[];
   readonly origins: readonly string[];
+  /** Where the name in the TLS handshake is resolved: the port that it is reached by. */
+  readonly dynamicPort?: number;
 }
 
 interface Context {
@@ -29,21 +33,29 @@ interface Context {
 /**
  * Chains of one service port: its addresses (any, where it lives wherever clients go), by SNI where VirtualServices' tls rules or a name
  * without an address ask for it; then, unless the port is declared TLS, the tcp rules: those for some subnets, and the first of them for
- * any. No rule: the service itself. Rules of all VirtualServices of the host count, the oldest's first.
+ * any. No rule: the service itself. `addresses` in place of the service's own. Rules of all VirtualServices of the host count, the oldest's first.
  */
-export function tcpRoutes(context: Context, service: ServiceView, port: ServicePort): readonly TcpRoute[] {
-  const anywhere = service.resolution === 'NONE' && service.addresses.length === 0;
-  if (service.addresses.length === 0 && !anywhere) return [];
-  if (service.host.startsWith('*') && port.protocol !== 'TLS') return [];
+export function tcpRoutes(
+  context: Context,
+  service: ServiceView,
+  port: ServicePort,
+  addresses = service.addresses,
+): readonly TcpRoute[] {
+  const anywhere = isAnywhere(service);
+  if (addresses.length === 0 && !anywhere) return [];
+  if (isDynamic(service) && port.protocol !== 'TLS') return [];
   const list = virtualServicesOf(context.client, service);
   const base: JsonObject = {
     destination_port: port.number,
-    ...(anywhere ? {} : { prefix_ranges: service.addresses.map(cidr) }),
+    ...(anywhere ? {} : { prefix_ranges: addresses.map(cidr) }),
   };
   const builder: Builder = { ...context, service, port, list, base };
   return [
     ...(port.protocol === 'TCP' ? [] : sniRoutes(builder)),
-    ...plainRoutes(builder, anywhere && port.protocol === 'TLS' ? { server_names: [service.host] } : {}),
+    ...plainRoutes(
+      builder,
+      (anywhere || isDynamic(service)) && port.protocol === 'TLS' ? { server_names: [service.host] } : {},
+    ),
   ];
 }
 
@@ -97,16 +109,16 @@ function plainRoutes(builder: Builder, extra: JsonObject): TcpRoute[] {
     }
   }
   const { client, service, port, base } = builder;
+  const { hash, tcp } = resolve(builder, service.namespace, { host: service.host, port: { number: port.number } });
   return [
     ...routes,
     {
       name: nameOf(builder, ''),
       match: { ...base, ...extra },
-      target: { cluster: clusterName(client, service, port.number) },
-      hash: resolve(builder, service.namespace, { host: service.host, port: { number: port.number } })
-        .hash.filter(sourceIpOnly)
-        .map(tcpHash),
+      target: { cluster: clusterName(client, service, port.number), ...tcp },
+      hash: hash.filter(sourceIpOnly).map(tcpHash),
       origins: service.origins,
+      ...(isDynamic(service) ? { dynamicPort: dynamicPort(port) } : {}),
     },
   ];
 }
@@ -134,10 +146,6 @@ function common(subnet: string): (address: string) => string[] {
   return (address) => (contains(subnet, address) ? [address] : contains(address, subnet) ? [subnet] : []);
 }
 
-function isAnywhere(service: ServiceView): boolean {
-  return service.resolution === 'NONE' && service.addresses.length === 0;
-}
-
 function contains(outer: string, inner: string): boolean {
   const [wide, narrow] = [parseCidr(outer), parseCidr(inner)];
   return wide !== undefined && narrow !== undefined && wide.prefix <= narrow.prefix && cidrsOverlap(wide, narrow);
@@ -153,7 +161,9 @@ function resolve({ client, workload, port }: Builder, namespace: string, destina
 
 function routeOf(builder: Builder, vs: VirtualServiceView, rule: L4Route, name: string, match: JsonObject): TcpRoute {
   const { client, workload, port } = builder;
-  const context = { client, workload, port: port.number, namespace: vs.namespace, gateway: MESH_GATEWAY };
+  // The name that is resolved is the client's to say: only one that the chain's server names let by.
+  const called = match.server_names as readonly string[] | undefined;
+  const context = { client, workload, port: port.number, namespace: vs.namespace, gateway: MESH_GATEWAY, called };
   return {
     name: nameOf(builder, name),
     match,
@@ -163,21 +173,26 @@ function routeOf(builder: Builder, vs: VirtualServiceView, rule: L4Route, name: 
 }
 
 /** Where a tcp or tls rule leads: `cluster` or `weighted_clusters` of a TcpProxy, and its hash policy. */
-export function l4Target(context: RouteContext, rule: L4Route): Pick<TcpRoute, 'target' | 'hash'> {
+export function l4Target(context: RouteContext, rule: L4Route): Pick<TcpRoute, 'target' | 'hash' | 'dynamicPort'> {
   const targets = (rule.route ?? []).map((entry) => ({
     weight: entry.weight ?? 0,
     ...resolveDestination(context, entry.destination),
   }));
   const [first, ...others] = targets;
+  const port = targets.find((entry) => entry.dynamicPort !== undefined)?.dynamicPort;
   const weighted = targets.filter((target) => target.weight > 0);
   const target: JsonObject =
     first === undefined || (others.length > 0 && weighted.length === 0)
       ? { cluster: CLUSTER.blackHole }
       : others.length === 0
-        ? { cluster: first.cluster }
-        : { weighted_clusters: { clusters: weighted.map(({ cluster, weight }) => ({ name: cluster, weight })) } };
+        ? { cluster: first.cluster, ...first.tcp }
+        : {
+            ...first.tcp,
+            weighted_clusters: { clusters: weighted.map(({ cluster, weight }) => ({ name: cluster, weight })) },
+          };
   return {
     target,
+    ...(port === undefined ? {} : { dynamicPort: port }),
     hash: targets
       .flatMap((entry) => entry.hash)
       .filter(sourceIpOnly)

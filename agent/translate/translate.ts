@@ -11,6 +11,7 @@ import { type ClusterPlan, clusterContext, clusterPlans } from './cluster-plan.t
 import { endpointResource } from './endpoint.ts';
 import { tcpProxy } from './filters.ts';
 import { gatewayParts } from './gateway-listener.ts';
+import { directPlan } from './headless.ts';
 import { legClusters, legName } from './inbound-leg.ts';
 import { inboundListeners, inboundTcpName } from './inbound-listener.ts';
 import { compact, duration, resource } from './json.ts';
@@ -31,6 +32,8 @@ export function translate(view: MeshView): ResourceSet {
     for (const plan of client.destinations.flatMap((service) => clusterPlans(context, service))) {
       plans.set(plan.name, plan);
       all.push(clusterResource(plan));
+      const direct = directPlan(plan);
+      if (direct !== undefined) all.push(clusterResource(direct));
       if (usesEds(plan)) all.push(endpointResource(plan));
       for (const name of planSecrets(plan)) files.set(name, [...(files.get(name) ?? []), ...plan.origins]);
     }

@@ -87,14 +87,20 @@ function signedForm(object: MeshObject): MeshObject {
   };
 }
 
-/** Service names that an object wants addresses for: Services by their full name unless they are headless, hosts of ServiceEntries without addresses. */
+/** Service names that an object wants addresses for: Services by their full name unless they are headless, hosts of ServiceEntries without addresses that say where they are. */
 export function vipNamesOf(object: MeshObject): string[] {
   const { name, namespace } = object.metadata;
   const { clusterIP } = (object.spec ?? {}) as { readonly clusterIP?: unknown };
   if (object.kind === 'Service' && clusterIP === 'None') return [];
   if (object.kind === 'Service') return [`${name}.${namespace ?? 'default'}.svc.cluster.local`];
   if (object.kind !== 'ServiceEntry') return [];
-  const spec = (object.spec ?? {}) as { readonly hosts?: unknown; readonly addresses?: unknown };
+  const spec = (object.spec ?? {}) as {
+    readonly hosts?: unknown;
+    readonly addresses?: unknown;
+    readonly resolution?: unknown;
+  };
+  // Clients of these go to addresses that they know themselves.
+  if (['NONE', 'DYNAMIC_DNS'].includes(String(spec.resolution ?? 'NONE'))) return [];
   if (Array.isArray(spec.addresses) && spec.addresses.length > 0) return [];
   const hosts = Array.isArray(spec.hosts) ? spec.hosts : [];
   return hosts.filter((h): h is string => typeof h === 'string' && !h.includes('*')).map((h) => h.toLowerCase());

@@ -11,7 +11,7 @@ import { TLS_ACTIONS } from './translate-app-tls.ts';
 
 interface Command {
   readonly id: number;
-  readonly do: 'serve' | 'serve-h2' | 'serve-tcp' | 'http' | 'http2' | 'tcp' | 'open' | 'say' | 'many';
+  readonly do: 'serve' | 'serve-h2' | 'serve-tcp' | 'http' | 'http2' | 'tcp' | 'open' | 'say' | 'many' | 'relay';
   readonly name?: string;
   readonly address?: string;
   readonly port?: number;
@@ -26,6 +26,9 @@ interface Command {
   readonly statuses?: number[];
   readonly delayMs?: number;
   readonly banner?: string;
+  /** tcp: bytes to send instead of `send`. relay: `to` is where connections are passed on to. */
+  readonly hex?: string;
+  readonly to?: { readonly address: string; readonly port: number };
   readonly keepAlive?: boolean;
 }
 
@@ -60,17 +63,20 @@ function serve(command: Command): Promise<object> {
   return new Promise((resolve) => server.listen(command.port, '::', () => resolve({ listening: command.port })));
 }
 
+/** Says what it was asked; to a gRPC call as one message and a status in trailers. */
 function serveH2(command: Command): Promise<object> {
   const server = http2.createServer((request, response) => {
-    response.writeHead(200, { 'content-type': 'application/json' });
-    response.end(
-      JSON.stringify({
-        server: command.name,
-        version: request.httpVersion,
-        url: request.url,
-        headers: request.headers,
-      }),
-    );
+    const { httpVersion, url, headers } = request;
+    const said = Buffer.from(JSON.stringify({ server: command.name, version: httpVersion, url, headers }));
+    if (headers['content-type']?.startsWith('application/grpc') !== true) {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(said);
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'application/grpc' });
+    response.write(Buffer.concat([Buffer.from([0, 0, 0, said.length >> 8, said.length & 255]), said]));
+    response.addTrailers({ 'grpc-status': '0' });
+    response.end();
   });
   return new Promise((resolve) => server.listen(command.port, '::', () => resolve({ listening: command.port })));
 }
@@ -169,11 +175,22 @@ function tcp(command: Command): Promise<object> {
       resolve({ ...result, ms: performance.now() - started });
     };
     socket.setTimeout(10_000, () => done({ error: 'timeout' }));
-    socket.on('connect', () => command.send !== undefined && socket.write(command.send));
+    const send = command.hex === undefined ? command.send : Buffer.from(command.hex, 'hex');
+    socket.on('connect', () => send !== undefined && socket.write(send));
     socket.on('data', (data) => done({ received: data.toString() }));
     socket.on('error', (error: NodeJS.ErrnoException) => done({ error: error.code ?? error.message }));
     socket.on('close', () => done({ closed: true }));
   });
+}
+
+/** Passes the bytes of each connection on, as they are. */
+function relay(command: Command): Promise<object> {
+  const server = net.createServer((socket) => {
+    const onward = net.connect({ host: command.to?.address ?? '', port: command.to?.port ?? 0 });
+    socket.pipe(onward).pipe(socket);
+    for (const end of [socket, onward]) end.on('error', () => [socket, onward].forEach((each) => void each.destroy()));
+  });
+  return new Promise((resolve) => server.listen(command.port, '::', () => resolve({ listening: command.port })));
 }
 
 /** Opens a connection that stays; `say` uses it. */
@@ -206,6 +223,7 @@ const ACTIONS: Record<Command['do'], (command: Command) => Promise<object>> = {
   open: openTcp,
   say,
   many,
+  relay,
 };
 
 createInterface({ input: process.stdin }).on('line', async (line) => {

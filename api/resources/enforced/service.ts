@@ -84,7 +84,7 @@ export const SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
   },
   ServiceEntry: {
     fields: spec(SERVICE_ENTRY),
-    values: { 'spec.resolution': ['NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN'] },
+    values: { 'spec.resolution': ['NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN', 'DYNAMIC_DNS'] },
   },
   WorkloadEntry: { fields: spec(['address', ...WORKLOAD]) },
   WorkloadGroup: {

@@ -152,6 +152,18 @@ function checkHostsByPort(spec: ServiceEntrySpec, report: Report): void {
         NOT_SUPPORTED,
       );
   if (spec.resolution !== 'DYNAMIC_DNS') return;
+  for (const [i, port] of (spec.ports ?? []).entries())
+    if (
+      port.targetPort &&
+      port.targetPort !== port.number &&
+      port.number !== 80 &&
+      BY_HOST.includes(protocols[i] ?? '')
+    )
+      report.add(
+        `spec.ports[${i}].targetPort`,
+        'not supported: with resolution DYNAMIC_DNS a Host header says the port, which only requests at port 80 leave out',
+        NOT_SUPPORTED,
+      );
   for (const [i, protocol] of protocols.entries())
     if (!BY_HOST.includes(protocol) && !BY_SNI.includes(protocol))
       report.add(

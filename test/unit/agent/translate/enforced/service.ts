@@ -38,6 +38,7 @@ export const SERVICE_ROWS: readonly Row[] = [
       { ports: [{ number: 81, protocol: 'TCP', targetPort: 8888 }], endpoints: [{ address: '10.1.1.1' }] },
       { ports: [{ number: 80, name: 'admin' }], endpoints: [{ address: '10.1.1.1', ports: { admin: 81 } }] },
       { resolution: 'DNS' },
+      { hosts: ['*.example'], resolution: 'DYNAMIC_DNS' },
       { exportTo: ['nobody'] },
       {
         location: 'MESH_INTERNAL',
