@@ -1,4 +1,4 @@
-import { MAX_RESOLVER_DOMAINS, type MeshResolver, type RedirectSpec } from './spec.ts';
+import { type LocalPort, MAX_RESOLVER_DOMAINS, type MeshResolver, type RedirectSpec } from './spec.ts';
 
 /** A local workload as redirection needs it: LocalWorkload joined with the view's inbound ports. */
 export interface SpecWorkload {
@@ -6,9 +6,19 @@ export interface SpecWorkload {
   readonly outboundPort: number;
   readonly dnsPort: number;
   /** Ports that Envoy's inbound listener serves; `mode` as PeerAuthentication resolves it. */
-  readonly inboundPorts: readonly { readonly number: number; readonly mode: 'DISABLE' | 'PERMISSIVE' | 'STRICT' }[];
+  readonly inboundPorts: readonly SpecPort[];
+  /** Sockets of the proxy's own that serve the workload (a Sidecar's egress with captureMode NONE). */
+  readonly sockets?: readonly { readonly address: string; readonly port: number }[];
   /** agent.yaml's portOwners, as uids. */
   readonly portOwnerUids: readonly number[];
+}
+
+/** A port that the proxy serves for a workload. `endpoint`: where the application is instead; `bind`: the proxy's own socket, not captured. */
+export interface SpecPort {
+  readonly number: number;
+  readonly mode: 'DISABLE' | 'PERMISSIVE' | 'STRICT';
+  readonly endpoint?: { readonly address: string; readonly port: number };
+  readonly bind?: string;
 }
 
 export interface SpecInput {
@@ -30,14 +40,24 @@ export interface SpecInput {
  */
 export function buildRedirectSpec(input: SpecInput): Omit<RedirectSpec, 'version' | 'requestId'> {
   const inbound = new Map<number, { port: number; permissive: boolean; ownerUids: number[] }>();
-  for (const { uid, inboundPorts, portOwnerUids } of input.workloads)
-    for (const { number, mode } of inboundPorts)
-      inbound.set(number, {
-        port: number,
-        // Where plaintext is taken from anyone, so it is from this host's own users.
-        permissive: mode !== 'STRICT',
-        ownerUids: [...new Set([uid, ...portOwnerUids])].sort((a, b) => a - b),
-      });
+  const local = new Map<string, LocalPort>();
+  for (const { uid, inboundPorts, portOwnerUids, sockets = [] } of input.workloads) {
+    const ownerUids = [...new Set([uid, ...portOwnerUids])].sort((a, b) => a - b);
+    for (const { number, mode, endpoint, bind } of inboundPorts) {
+      // Where plaintext is taken from anyone, so it is from this host's own users.
+      const permissive = mode !== 'STRICT';
+      if (bind === undefined) inbound.set(number, { port: number, permissive, ownerUids });
+      if (endpoint === undefined) continue;
+      const { port } = endpoint;
+      local.set(`application ${port}`, { kind: 'application', port, permissive, ownerUids });
+      // An application that the network reaches beside its STRICT listener is captured there too, where no chain takes it.
+      if (!permissive && !isLoopback(endpoint.address) && !inbound.has(port))
+        inbound.set(port, { port, permissive, ownerUids });
+    }
+    for (const { address, port } of sockets)
+      local.set(`proxy ${address} ${port}`, { kind: 'proxy', port, address, permissive: false, ownerUids: [uid] });
+  }
+  const localPorts = [...local.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, port]) => port);
   return {
     families: ['v4', 'v6'],
     proxyUid: input.proxyUid,
@@ -51,8 +71,13 @@ export function buildRedirectSpec(input: SpecInput): Omit<RedirectSpec, 'version
     excludeCidrs: [],
     excludePorts: [],
     loopbackAllowUids: input.proberUid === undefined ? [] : [input.proberUid],
+    ...(localPorts.length === 0 ? {} : { localPorts }),
     ...(input.resolver === undefined ? {} : { resolver: input.resolver }),
   };
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.');
 }
 
 /**

@@ -1,7 +1,7 @@
 import { MeshError } from '../../api/errors.ts';
 import { type Listener, type Sockets, strangerOn } from '../host/sockets.ts';
 import { capturesDns } from './rules.ts';
-import type { Family, RedirectSpec } from './spec.ts';
+import type { Family, LocalPort, RedirectSpec } from './spec.ts';
 
 /** A workload's port that is left alone because another user's socket listens on it now. */
 export interface UncapturedPort {
@@ -79,7 +79,7 @@ export async function judgeInbound(
   spec: RedirectSpec,
 ): Promise<{ captured: RedirectSpec; uncaptured: UncapturedPort[]; rootSockets: RootSocket[] }> {
   const listeners = await sockets.listeners();
-  const ports = new Set(spec.inboundPorts.map((p) => p.port));
+  const ports = new Set([...spec.inboundPorts, ...(spec.localPorts ?? [])].map((p) => p.port));
   const inodes = listeners.filter((l) => l.uid === 0 && ports.has(l.port)).map((l) => l.inode);
   const holders = await sockets.holders(new Set(inodes));
   const uncaptured: UncapturedPort[] = [];
@@ -96,6 +96,33 @@ export async function judgeInbound(
     uncaptured.push({ port: asked.port, uid: stranger.uid, reason });
     return families.length === 0 ? [] : [{ ...asked, families }];
   });
+  const localPorts = (spec.localPorts ?? []).filter((local) => {
+    const stranger = strangerAt(local, spec, listeners, holders);
+    if (stranger === undefined) return true;
+    const reason = `port ${local.port} is listened on by uid ${stranger.uid}, which a Sidecar's ${local.kind === 'proxy' ? 'egress listener' : 'defaultEndpoint'} must not touch`;
+    uncaptured.push({ port: local.port, uid: stranger.uid, reason });
+    return false;
+  });
   const rootSockets = [...holders].map(([inode, uids]) => ({ inode, uids: [...uids].sort((a, b) => a - b) }));
-  return { captured: { ...spec, inboundPorts }, uncaptured, rootSockets };
+  const local = spec.localPorts === undefined ? {} : { localPorts };
+  return { captured: { ...spec, inboundPorts, ...local }, uncaptured, rootSockets };
+}
+
+/** A socket of somebody else's where a local port is to be: of an application's any, of the proxy's own one on that address or on all. */
+function strangerAt(
+  { kind, port, address, ownerUids }: LocalPort,
+  spec: RedirectSpec,
+  listeners: readonly Listener[],
+  holders: ReadonlyMap<number, ReadonlySet<number>>,
+): Listener | undefined {
+  if (kind === 'application') {
+    const owners = new Set(ownerUids);
+    for (const family of spec.families) {
+      const stranger = strangerOn(port, family, owners, listeners, holders);
+      if (stranger !== undefined) return stranger;
+    }
+    return undefined;
+  }
+  const here = [address, '0.0.0.0', '::'];
+  return listeners.find((one) => one.port === port && here.includes(one.address) && one.uid !== spec.proxyUid);
 }

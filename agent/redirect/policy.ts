@@ -67,11 +67,13 @@ export function permit(spec: RedirectSpec, policy: RedirectPolicy): RedirectSpec
     const path = `inboundPorts, port ${port}`;
     if (policy.neverPorts.has(port)) deny(path, 'is never captured');
     if (port >= FURTHER_OUTBOUND.first && port <= FURTHER_OUTBOUND.last) deny(path, "is one of the mesh's own");
-    if (!ownerUids.some((uid) => policy.workloadUids.has(uid)))
-      deny(path, 'has no owner that agent.yaml binds to a workload');
-    for (const uid of ownerUids)
-      if (!policy.workloadUids.has(uid) && !policy.portOwnerUids.has(uid))
-        deny(path, `uid ${uid} is no owner that agent.yaml names`);
+    checkOwners(ownerUids, path, policy, deny);
+  }
+  for (const { port, ownerUids } of spec.localPorts ?? []) {
+    const path = `localPorts, port ${port}`;
+    if (policy.neverPorts.has(port)) deny(path, 'is never guarded');
+    if (port >= FURTHER_OUTBOUND.first && port <= FURTHER_OUTBOUND.last) deny(path, "is one of the mesh's own");
+    checkOwners(ownerUids, path, policy, deny);
   }
   for (const uid of spec.loopbackAllowUids)
     if (!policy.loopbackAllowUids.has(uid) && uid !== policy.agentUid)
@@ -87,6 +89,19 @@ export function permit(spec: RedirectSpec, policy: RedirectPolicy): RedirectSpec
     // The agent's own user asks for itself: it probes workloads.
     loopbackAllowUids: [...new Set([...policy.loopbackAllowUids, ...spec.loopbackAllowUids])].sort((a, b) => a - b),
   };
+}
+
+function checkOwners(
+  ownerUids: readonly number[],
+  path: string,
+  policy: RedirectPolicy,
+  deny: (path: string, reason: string) => never,
+): void {
+  if (!ownerUids.some((uid) => policy.workloadUids.has(uid)))
+    deny(path, 'has no owner that agent.yaml binds to a workload');
+  for (const uid of ownerUids)
+    if (!policy.workloadUids.has(uid) && !policy.portOwnerUids.has(uid))
+      deny(path, `uid ${uid} is no owner that agent.yaml names`);
 }
 
 /**

@@ -1,4 +1,4 @@
-import { type Family, familyOf, type RedirectSpec } from './spec.ts';
+import { type Family, familyOf, type LocalPort, type RedirectSpec } from './spec.ts';
 import type { OwnedTable, TableName } from './tables.ts';
 
 /** Source address of Envoy's own leg to a local application: the first rule lets it pass (DESIGN 4). */
@@ -51,7 +51,8 @@ export const NO_RULES: ReadonlyMap<TableName, OwnedTable> = new Map([
  * Guards. (a) Nobody connects straight to a workload's outbound port or to the inbound port, from this host or another: it would be served
  * as that workload. (b) Over `lo` a workload's port takes root, the proxy, its owners and those allowed, unless PERMISSIVE: anyone else
  * would slip past mTLS and policy. (c) The proxy reaches nothing on loopback but a resolver: a name that an operator wrote, or its DNS answer,
- * would lead it to services that are this host's own (seen: endpoint `ip6-localhost`). What the redirects themselves send there is let by.
+ * would lead it to services that are this host's own (seen: endpoint `ip6-localhost`). What the redirects themselves send there is let by, and
+ * the inbound leg to where a Sidecar says that the application is. (e) A socket of the proxy's own takes the workload's user and root only.
  */
 function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
   const meshPorts = [...spec.workloads.map((w) => w.outboundPort), spec.inboundPort];
@@ -59,10 +60,11 @@ function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
     chunk(sorted(meshPorts)).map(
       (ports) => `-A ${chain} ${via}-p tcp -m multiport --dports ${ports} -m conntrack ! --ctstate DNAT ${RESET}`,
     );
-  const guarded = [...spec.inboundPorts].filter((p) => !p.permissive).sort((a, b) => a.port - b.port);
+  const guarded = guardedPorts(spec);
   const own = `-A ${CHAINS.guardOut} -d ${LOOPBACK[family]} -p tcp -m owner --uid-owner ${spec.proxyUid}`;
   const out = [
     ...straight(CHAINS.guardOut, '-o lo '),
+    ...guardLocal(spec, family),
     `${own} -m tcp ! --dport 53 -m conntrack ! --ctstate DNAT ${RESET}`,
   ];
   if (guarded.length > 0) {
@@ -76,7 +78,7 @@ function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
       );
     }
   }
-  const answers = guardAnswers(spec);
+  const answers = guardAnswers(spec, family);
   const jumps = [`-A INPUT ${SYN} -j ${CHAINS.guardIn}`, `-A OUTPUT ${SYN} -j ${CHAINS.guardOut}`];
   const chains = new Map([
     [CHAINS.guardIn as string, straight(CHAINS.guardIn, '')],
@@ -93,7 +95,7 @@ function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
  * SYN-ACK without an owner is a SYN cookie: under a flood from outside the inbound port needs them, while a squatter on an outbound port
  * could bring them about.
  */
-function guardAnswers(spec: RedirectSpec): string[] {
+function guardAnswers(spec: RedirectSpec, family: Family): string[] {
   const { proxyUid } = spec;
   const rule = (ports: string, owner: string) =>
     `-A ${CHAINS.guardAnswer} -p tcp -m multiport --sports ${ports} -m owner ${owner} -j DROP`;
@@ -104,6 +106,53 @@ function guardAnswers(spec: RedirectSpec): string[] {
     ...(spec.inboundPorts.length > 0
       ? others.map((range) => rule(String(spec.inboundPort), `--uid-owner ${range}`))
       : []),
+    ...(spec.localPorts ?? []).flatMap((local) => guardLocalAnswers(local, spec, family)),
+  ];
+}
+
+/** Ports that take root, the proxy, their owners and those allowed over `lo`, and nobody else. Of a port named twice all owners. */
+function guardedPorts(spec: RedirectSpec): readonly { readonly port: number; readonly ownerUids: readonly number[] }[] {
+  const applications = (spec.localPorts ?? []).filter(({ kind }) => kind === 'application');
+  const owners = new Map<number, readonly number[]>();
+  for (const { port, ownerUids, permissive } of [...spec.inboundPorts, ...applications])
+    if (!permissive) owners.set(port, [...(owners.get(port) ?? []), ...ownerUids]);
+  return [...owners].map(([port, ownerUids]) => ({ port, ownerUids })).sort((a, b) => a.port - b.port);
+}
+
+/** Who may connect: the inbound leg to an application's port, a workload's user to the proxy's own socket. */
+function guardLocal({ localPorts = [], proxyUid }: RedirectSpec, family: Family): string[] {
+  const out = `-A ${CHAINS.guardOut}`;
+  return localPorts.flatMap(({ kind, port, address, ownerUids }) => {
+    if (kind === 'application')
+      return [
+        `${out} -s ${INBOUND_SOURCE[family]} -d ${LOOPBACK[family]} -p tcp -m owner --uid-owner ${proxyUid} -m tcp --dport ${port} -j RETURN`,
+      ];
+    if (address === undefined || familyOf(address) !== family) return [];
+    const match = `${out} -d ${canonicalCidr(address, family)} -p tcp -m tcp --dport ${port}`;
+    return [
+      ...sorted([0, ...ownerUids]).map((uid) => `${match} -m owner --uid-owner ${uid} -j RETURN`),
+      `${match} ${RESET}`,
+    ];
+  });
+}
+
+/** Who may answer there: an operator's defaultEndpoint must not lead peers to another user's service, nor a squatter get a workload's calls. */
+function guardLocalAnswers(
+  { kind, port, address, ownerUids }: LocalPort,
+  { proxyUid }: RedirectSpec,
+  family: Family,
+): string[] {
+  const out = `-A ${CHAINS.guardAnswer}`;
+  if (kind === 'proxy') {
+    if (address === undefined || familyOf(address) !== family) return [];
+    return [
+      `${out} -s ${canonicalCidr(address, family)} -p tcp -m tcp --sport ${port} -m owner ! --uid-owner ${proxyUid} -j DROP`,
+    ];
+  }
+  const match = `${out} -d ${INBOUND_SOURCE[family]} -p tcp -m tcp --sport ${port}`;
+  return [
+    ...sorted([0, ...ownerUids]).map((uid) => `${match} -m owner --uid-owner ${uid} -j RETURN`),
+    `${match} -j DROP`,
   ];
 }
 

@@ -33,6 +33,8 @@ export interface RedirectSpec {
   readonly excludePorts: readonly number[];
   /** Users that may talk to workloads' ports over loopback, besides root, the proxy and the port's owners. */
   readonly loopbackAllowUids: readonly number[];
+  /** Ports that a workload and its proxy speak over on this host alone: nothing is captured for them, they are guarded. */
+  readonly localPorts?: readonly LocalPort[];
   /** What systemd-resolved is to ask the agent for, where it answers on this host. */
   readonly resolver?: MeshResolver;
 }
@@ -56,6 +58,20 @@ export interface InboundPort {
   readonly ownerUids: readonly number[];
   /** Families in which it is captured: absent in a request, where the oneshot decides (judgeInbound); then undefined means both. */
   readonly families?: readonly Family[];
+}
+
+/**
+ * `application`: a Sidecar's defaultEndpoint: the proxy may go there, only the owners answer it, and nobody else goes there over `lo` unless
+ * PERMISSIVE. `proxy`: a socket of the proxy's on a loopback address that serves whoever connects as the workload: only the owners may, and
+ * only the proxy answers.
+ */
+export interface LocalPort {
+  readonly kind: 'application' | 'proxy';
+  readonly port: number;
+  /** Of `proxy` only: the address that it is bound to. */
+  readonly address?: string;
+  readonly permissive: boolean;
+  readonly ownerUids: readonly number[];
 }
 
 /** A workload's user and where its connections and queries go. */
@@ -106,6 +122,7 @@ export function parseSpec(text: string): RedirectSpec {
     excludeCidrs: list(o.excludeCidrs, 'excludeCidrs', MAX_LIST, cidr),
     excludePorts: list(o.excludePorts, 'excludePorts', MAX_LIST, (v, p) => integer(v, p, 1, 65535)),
     loopbackAllowUids: list(o.loopbackAllowUids, 'loopbackAllowUids', MAX_LIST, (v, p) => integer(v, p, 0, MAX_UID)),
+    ...(o.localPorts === undefined ? {} : { localPorts: list(o.localPorts, 'localPorts', MAX_LIST, localPort) }),
     ...(o.resolver === undefined ? {} : { resolver: resolver(o.resolver, 'resolver') }),
   };
   unique(spec.families, 'families');
@@ -137,6 +154,7 @@ const SPEC_KEYS = [
   'excludeCidrs',
   'excludePorts',
   'loopbackAllowUids',
+  'localPorts',
   'resolver',
 ];
 const MAX_UID = 0xffff_fffe;
@@ -161,6 +179,26 @@ function inboundPort(value: unknown, path: string): InboundPort {
     permissive: flag(o.permissive, `${path}.permissive`),
     ownerUids: list(o.ownerUids, `${path}.ownerUids`, 32, (v, p) => integer(v, p, 0, MAX_UID)),
   };
+}
+
+function localPort(value: unknown, path: string): LocalPort {
+  const o = record(value, path, ['kind', 'port', 'address', 'permissive', 'ownerUids']);
+  if (o.kind !== 'application' && o.kind !== 'proxy') throw invalid(`${path}.kind`, '"application" or "proxy"');
+  const address = o.kind === 'proxy' ? { address: loopback(o.address, `${path}.address`) } : {};
+  if (o.kind === 'application' && o.address !== undefined) throw invalid(`${path}.address`, 'nothing');
+  return {
+    kind: o.kind,
+    port: integer(o.port, `${path}.port`, 1, 65535),
+    ...address,
+    permissive: flag(o.permissive, `${path}.permissive`),
+    ownerUids: list(o.ownerUids, `${path}.ownerUids`, 32, (v, p) => integer(v, p, 0, MAX_UID)),
+  };
+}
+
+function loopback(value: unknown, path: string): string {
+  if (typeof value !== 'string' || isIP(value) === 0 || !(value === '::1' || value.startsWith('127.')))
+    throw invalid(path, 'a loopback address');
+  return value;
 }
 
 function workload(value: unknown, path: string): RedirectWorkload {

@@ -25,6 +25,17 @@ const cases: Record<string, RedirectSpec> = {
     buildSpec({ inboundPorts: [{ port: 80, permissive: false, ownerUids: [UID.web, UID.friend] }] }),
     buildPolicy({ portOwnerUids: new Set([UID.friend]) }),
   ),
+  'local-ports': permit(
+    buildSpec({
+      localPorts: [
+        { kind: 'application', port: 8081, permissive: false, ownerUids: [UID.web] },
+        { kind: 'application', port: 9091, permissive: true, ownerUids: [UID.news] },
+        { kind: 'proxy', port: 3306, address: '127.0.0.1', permissive: false, ownerUids: [UID.web] },
+        { kind: 'proxy', port: 3307, address: '::1', permissive: false, ownerUids: [UID.web] },
+      ],
+    }),
+    buildPolicy(),
+  ),
   'many-ports': permit(
     buildSpec({ inboundPorts: many.map((i) => ({ port: 7000 + i, permissive: i % 2 === 0, ownerUids: [UID.web] })) }),
     buildPolicy(),
