@@ -5,8 +5,12 @@
  */
 import { createHash } from 'node:crypto';
 import { REFUSED_RANGES } from '../../api/resources/formats.ts';
+import { hostMatches } from '../mesh-view/host-names.ts';
+import type { ClientView } from '../mesh-view/lookup.ts';
+import { isDynamic } from '../mesh-view/reach.ts';
 import type { MeshView, ServicePort } from '../mesh-view/view.ts';
 import { cidr, duration, extension, type JsonObject } from './json.ts';
+import { clusterName } from './names.ts';
 
 /** Addresses that no name may lead to: those that no endpoint may have (DESIGN 3.2), IPv4 in IPv6's clothes, and the host's own. Sorted. */
 export function refusedRanges({ host, vipRanges }: MeshView): readonly string[] {
@@ -85,20 +89,38 @@ const MISDIRECTED = 421;
  */
 export function dynamicRoutes(port: ServicePort, routes: readonly JsonObject[]): JsonObject[] {
   const target = dynamicPort(port);
-  const moved = target !== port.number;
-  const own = { name: AUTHORITY, string_match: { suffix: `:${port.number}` }, invert_match: true };
-  const guard: JsonObject = {
+  if (target !== port.number) return [guard(), ...routes.map((route) => atPort(route, target))];
+  return [guard({ name: AUTHORITY, string_match: { suffix: `:${target}` }, invert_match: true }), ...routes];
+}
+
+/**
+ * The same for one host of a gateway, whose own port says nothing about the servers': a Host header with a port is refused, and the servers'
+ * is put after it unless it is the one that a Host without one means.
+ */
+export function dynamicGatewayRoutes(client: ClientView, host: string, routes: readonly JsonObject[]): JsonObject[] {
+  const service = client.services.find((one) => isDynamic(one) && hostMatches(one.host, host));
+  if (service === undefined) return [...routes];
+  const ports = new Map(service.ports.map((port) => [clusterName(client, service, port.number), dynamicPort(port)]));
+  const placed = routes.map((route) => {
+    const target = ports.get(String((route.route as JsonObject | undefined)?.cluster));
+    return target === undefined || target === 80 ? route : atPort(route, target);
+  });
+  return [guard(), ...placed];
+}
+
+/** Refuses requests whose Host has a port, but for those that `unless` lets by. */
+function guard(...unless: readonly JsonObject[]): JsonObject {
+  return {
     name: 'other_port',
     match: {
       prefix: '/',
-      headers: [{ name: AUTHORITY, string_match: { safe_regex: { regex: '.*:[0-9]*' } } }, ...(moved ? [] : [own])],
+      headers: [{ name: AUTHORITY, string_match: { safe_regex: { regex: '.*:[0-9]*' } } }, ...unless],
     },
     direct_response: {
       status: MISDIRECTED,
       body: { inline_string: 'no service of the mesh has this name and port\n' },
     },
   };
-  return [guard, ...(moved ? routes.map((route) => atPort(route, target)) : routes)];
 }
 
 /** A request's Host, or the one that the rule gives it, with the servers' port after it; a port that the rule writes stays. */

@@ -9,6 +9,7 @@ import { hostMatches } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import type { L4Match, L4Route } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, WorkloadView } from '../mesh-view/view.ts';
+import { sniFilter } from './dynamic-dns.ts';
 import {
   common,
   httpRbacFilter,
@@ -138,8 +139,9 @@ function tcpChains(
 ): readonly OwnedChain[] {
   const chains: OwnedChain[] = [];
   for (const vs of boundTo(builder, server)) {
-    if (intersection(server, vs).length === 0) continue;
-    const context = serverContext(builder, server, vs);
+    const called = intersection(server, vs);
+    if (called.length === 0) continue;
+    const context = serverContext(builder, server, vs, called);
     for (const [index, rule] of (vs.spec.tcp ?? []).entries()) {
       const matches: readonly L4Match[] = (rule.match ?? []).length === 0 ? [{}] : (rule.match ?? []);
       for (const [position, one] of matches.entries()) {
@@ -150,8 +152,13 @@ function tcpChains(
           server,
           whole ? '' : `tcp${index}.${position}.${vs.namespace}/${vs.key.split('/')[2]}`,
         );
-        bytes(builder, server, name, l4Target(context, rule), vs.origins);
-        const chain = { name, match: { ...match, ...subnets(one) }, filters: byteFilters(builder, name) };
+        const to = l4Target(context, rule);
+        bytes(builder, server, name, to, vs.origins);
+        const chain = {
+          name,
+          match: { ...match, ...subnets(one) },
+          filters: byteFilters(builder, name, to.dynamicPort),
+        };
         chains.push({ ...chain, ...socket, origins: whole ? [] : vs.origins });
         if (whole) return chains;
       }
@@ -165,16 +172,17 @@ function tcpChains(
 /** TLS that is led on as it is: a chain for the names of each tls rule, as far as the server has them. */
 function passthroughChains(builder: Builder, server: GatewayServer): readonly OwnedChain[] {
   return boundTo(builder, server).flatMap((vs) => {
-    const context = serverContext(builder, server, vs);
     return (vs.spec.tls ?? []).flatMap((rule: L4Route, index) =>
       (rule.match ?? []).flatMap((one, position): OwnedChain[] => {
         const sni = (one.sniHosts ?? []).map((host) => host.toLowerCase());
         const names = intersection(server, vs, sni);
+        const context = serverContext(builder, server, vs, names);
         if (names.length === 0 || !admitsCall(one, context)) return [];
         const name = chainName(builder, server, `tls${index}.${position}.${vs.namespace}/${vs.key.split('/')[2]}`);
-        bytes(builder, server, name, l4Target(context, rule), vs.origins);
+        const to = l4Target(context, rule);
+        bytes(builder, server, name, to, vs.origins);
         const match = { ...serverNames(names), ...subnets(one) };
-        return [{ name, match, filters: byteFilters(builder, name), origins: vs.origins }];
+        return [{ name, match, filters: byteFilters(builder, name, to.dynamicPort), origins: vs.origins }];
       }),
     );
   });
@@ -214,11 +222,12 @@ function bytes(
   add(resource('extension', name, { typed_config }, [...workload.origins, ...view.mesh.origins, ...origins]));
 }
 
-function byteFilters({ workload }: Builder, name: string): readonly JsonObject[] {
+function byteFilters({ view, workload }: Builder, name: string, dynamicPort?: number): readonly JsonObject[] {
   return [
     networkRbacFilter(rbacName(workload, 'tcp', 'deny')),
     networkRbacFilter(rbacName(workload, 'tcp', 'allow')),
     identityFilter(workload, true),
+    ...(dynamicPort === undefined ? [] : [sniFilter(view, dynamicPort)]),
     tcpProxyFilter(name),
   ];
 }

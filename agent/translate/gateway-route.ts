@@ -3,6 +3,7 @@ import { isPassthrough } from '../mesh-view/gateways.ts';
 import { hostMatches, isExportedTo } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import type { MeshView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
+import { dynamicGatewayRoutes } from './dynamic-dns.ts';
 import { compact, type JsonObject, resource } from './json.ts';
 import type { XdsResource } from './resource-set.ts';
 import { mergeVirtualServices } from './route.ts';
@@ -35,8 +36,13 @@ export function intersection(server: GatewayServer, vs: VirtualServiceView, host
   return [...common];
 }
 
-/** The context in which a VirtualService's rules are read for a server. */
-export function serverContext(context: GatewayContext, server: GatewayServer, vs: VirtualServiceView): RouteContext {
+/** The context in which a VirtualService's rules are read for a server; `called`: the names that come here. */
+export function serverContext(
+  context: GatewayContext,
+  server: GatewayServer,
+  vs: VirtualServiceView,
+  called: readonly string[],
+): RouteContext {
   const { view, client, workload } = context;
   return {
     client,
@@ -46,6 +52,7 @@ export function serverContext(context: GatewayContext, server: GatewayServer, vs
     gateway: server.gateway,
     tls: server.tls !== undefined && !isPassthrough(server.tls),
     defaultRetries: view.defaultRetries,
+    called,
   };
 }
 
@@ -83,12 +90,12 @@ export function gatewayRoutes(context: GatewayContext, servers: readonly Gateway
     const entries = [...(bound.get(host)?.values() ?? [])].sort((a, b) => age(context, a.vs) - age(context, b.vs));
     const servedBy = new Map(entries.map(({ vs, server }) => [vs, server]));
     const routes = mergeVirtualServices([...servedBy.keys()], (vs) =>
-      serverContext(context, servedBy.get(vs) as GatewayServer, vs),
+      serverContext(context, servedBy.get(vs) as GatewayServer, vs, [host]),
     );
     return compact({
       name: `${host}:${servers[0]?.number}`,
       domains: [host.includes(':') ? `[${host}]` : host],
-      routes,
+      routes: dynamicGatewayRoutes(context.client, host, routes),
       metadata: { filter_metadata: { hostmesh: { servers: serversOf(host) } } },
       require_tls: redirected.has(host) ? 'ALL' : undefined,
     });
