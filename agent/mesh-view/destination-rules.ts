@@ -2,6 +2,7 @@ import type { ObjectKey } from '../../api/resources/object.ts';
 import { ROOT_NAMESPACE } from '../../api/resources/registry.ts';
 import { isExportedTo, mostSpecific } from './host-names.ts';
 import { selects } from './object-index.ts';
+import type { LocalityLbSpec } from './specs/common.ts';
 import type { DestinationRuleSpec, SubsetSpec, TrafficPolicy } from './specs/destination-rule.ts';
 import type { DestinationRuleView, ServiceView } from './view.ts';
 
@@ -123,30 +124,37 @@ export const TOPOLOGY_LABELS = {
  * What sets the clusters of a client under this rule apart from those that other workloads of its namespace share: the rule, where a
  * selector chose it, and the client's labels that failoverPriority compares. Empty where nothing does.
  */
-export function ruleVariant(rule: EffectiveRule | undefined, client: RuleClient): string {
-  if (rule === undefined || client.labels === undefined) return '';
+export function ruleVariant(rule: EffectiveRule | undefined, client: RuleClient, mesh?: LocalityLbSpec): string {
+  if (client.labels === undefined) return '';
   const labels = client.labels;
-  const chosen = rule.selective ? `~${rule.origins.map((key) => key.split('/').at(-1)).join('+')}` : '';
-  const compared = comparedLabels([rule]);
+  const chosen = rule?.selective ? `~${rule.origins.map((key) => key.split('/').at(-1)).join('+')}` : '';
+  const compared = comparedLabels(rule === undefined ? [] : [rule], mesh);
   return compared.length === 0 ? chosen : `${chosen}~${compared.map((key) => `${key}=${labels[key] ?? ''}`).join(',')}`;
 }
 
 /** Whether two workloads of a namespace may follow different rules, or one rule differently, can only depend on these labels. Sorted. */
-export function distinguishingLabels(rules: readonly DestinationRuleView[]): readonly string[] {
+export function distinguishingLabels(rules: readonly DestinationRuleView[], mesh?: LocalityLbSpec): readonly string[] {
   const selecting = rules.flatMap((rule) => Object.keys(rule.spec.workloadSelector?.matchLabels ?? {}));
-  const compared = comparedLabels(rules.map((rule) => ({ subsets: [], ...rule.spec })));
+  const compared = comparedLabels(
+    rules.map((rule) => ({ subsets: [], ...rule.spec })),
+    mesh,
+  );
   return [...new Set([...selecting, ...compared])].sort();
 }
 
-/** Labels of its own that a client's failoverPriority compares with those of endpoints. */
-function comparedLabels(rules: readonly Pick<DestinationRuleSpec, 'trafficPolicy' | 'subsets'>[]): string[] {
+/** Labels of its own that a client's failoverPriority, a rule's or the mesh's, compares with those of endpoints. */
+function comparedLabels(
+  rules: readonly Pick<DestinationRuleSpec, 'trafficPolicy' | 'subsets'>[],
+  mesh: LocalityLbSpec | undefined,
+): string[] {
   const policies = rules.flatMap(({ trafficPolicy, subsets }) =>
     [trafficPolicy, ...(subsets ?? []).map((subset) => subset.trafficPolicy)].flatMap((policy) => [
       policy,
       ...(policy?.portLevelSettings ?? []),
     ]),
   );
-  const keys = policies.flatMap((policy) => policy?.loadBalancer?.localityLbSetting?.failoverPriority ?? []);
+  const settings = [mesh, ...policies.map((policy) => policy?.loadBalancer?.localityLbSetting)];
+  const keys = settings.flatMap((setting) => setting?.failoverPriority ?? []);
   const topology: readonly string[] = Object.values(TOPOLOGY_LABELS);
   return [...new Set(keys.filter((key) => !key.includes('=') && !topology.includes(key)))].sort();
 }

@@ -89,7 +89,7 @@ export function clientView(
       const same = first.get(service.host) === service && rule?.origins.join() === own;
       // A Sidecar can choose another definition of a host than its neighbours see.
       const chosen = usual.has(service) ? '' : `~${service.namespace}`;
-      const suffix = `${same ? '' : `~${namespace}`}${chosen}${ruleVariant(rule, { namespace, labels })}`;
+      const suffix = `${same ? '' : `~${namespace}`}${chosen}${ruleVariant(rule, { namespace, labels }, view.localityLb)}`;
       variants.set(service, suffix);
       return suffix;
     },

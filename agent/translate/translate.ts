@@ -66,7 +66,7 @@ export function translate(view: MeshView): ResourceSet {
 
 /** What each workload sees. Workloads of a namespace share one view, unless rules or Sidecars tell them apart. */
 function clientsOf(view: MeshView): ReadonlyMap<WorkloadView, ClientView> {
-  const keys = distinguishingLabels(view.destinationRules);
+  const keys = distinguishingLabels(view.destinationRules, view.localityLb);
   const known = new Map<string, ClientView>();
   return new Map(
     view.workloads.map((workload) => {

@@ -22,7 +22,10 @@ export const MESH_CONFIG_ROWS: readonly Row[] = [
         { host: 'far.other.svc.cluster.local', trafficPolicy: { tls: { mode: 'DISABLE' } } },
         { namespace: 'other' },
       ),
-      object('DestinationRule', 'failing', { host: 'web', trafficPolicy: { outlierDetection: { interval: '3s' } } }),
+      object('DestinationRule', 'failing', {
+        host: 'reviews',
+        trafficPolicy: { outlierDetection: { interval: '3s' } },
+      }),
     ],
     changes: [
       { outboundTrafficPolicy: { mode: 'REGISTRY_ONLY' } },
@@ -51,7 +54,7 @@ export const MESH_CONFIG_ROWS: readonly Row[] = [
       { defaultConfig: { concurrency: 2 } },
       { localityLbSetting: { enabled: false } },
       { localityLbSetting: { failover: [{ from: 'eu', to: 'us' }] } },
-      { localityLbSetting: { failoverPriority: ['version'] } },
+      { localityLbSetting: { failoverPriority: ['version=v0'] } },
       { localityLbSetting: { distribute: [{ from: '*', to: { '*': 100 } }] } },
     ],
   },

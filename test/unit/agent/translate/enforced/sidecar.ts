@@ -54,7 +54,7 @@ export const SIDECAR_ROWS: readonly Row[] = [
   {
     kind: 'ProxyConfig',
     base: {},
-    changes: [{ concurrency: 3 }, { concurrency: 4, selector: { matchLabels: { app: 'web' } } }],
+    changes: [{ concurrency: 3 }, { concurrency: 40, selector: { matchLabels: { app: 'web' } } }],
     beside: [object('ProxyConfig', 'zz', { concurrency: 7 }), object('ProxyConfig', 'reviews', { concurrency: 9 })],
   },
 ];
