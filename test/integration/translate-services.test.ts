@@ -17,7 +17,7 @@ t.setTimeout(90_000);
 const WEB = 4001;
 const OUTSIDE = 4100;
 const TAG = `translate${process.pid}`;
-const RESOLV = `/etc/netns/${TAG}-a`;
+const RESOLV = ['a', 'b'].map((id) => `/etc/netns/${TAG}-${id}`);
 const HERE = dirname(fileURLToPath(import.meta.url));
 const OUT = '10.66.0.4';
 /** Nobody is there: what connects to it was led elsewhere by its proxy. */
@@ -25,7 +25,7 @@ const NOWHERE = '10.66.0.99';
 
 const HOSTS: readonly TestHost[] = [
   { id: 'a', addresses: ['10.66.0.1', 'fd66::1'], groups: ['default/web'] },
-  { id: 'b', addresses: ['10.66.0.2', 'fd66::2'], groups: ['default/db', 'default/api'] },
+  { id: 'b', addresses: ['10.66.0.2', 'fd66::2'], groups: ['default/db', 'default/api'], gateways: ['default/egress'] },
   { id: 'c', addresses: ['10.66.0.3', 'fd66::3'], groups: ['default/db'] },
 ];
 const VIPS = {
@@ -41,6 +41,7 @@ const BASE: readonly MeshObject[] = [
   group('web', {}),
   group('db', { tcp: 5432, http: 9080 }),
   group('api', { grpc: 9081 }),
+  group('egress', {}),
 ];
 
 let lab: Lab;
@@ -69,8 +70,10 @@ const entry = (host: string, port: object, more: object) =>
   object('ServiceEntry', host.replace('*', 'any'), { hosts: [host], ports: [port], ...more });
 
 before(async () => {
-  mkdirSync(RESOLV, { recursive: true });
-  writeFileSync(join(RESOLV, 'resolv.conf'), `nameserver ${OUT}\noptions timeout:1 attempts:1\n`);
+  for (const folder of RESOLV) {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'resolv.conf'), `nameserver ${OUT}\noptions timeout:1 attempts:1\n`);
+  }
   lab = await startLab(
     [
       { id: 'a', envoy: true, outbound: { [WEB]: 15001 } },
@@ -79,7 +82,11 @@ before(async () => {
       { id: 'd', envoy: false },
     ],
     (ca, host) =>
-      secretBodies(ca, host, { a: ['web'], b: ['db', 'api'], c: ['db'] }[host]?.map((sa) => ['default', sa]) ?? []),
+      secretBodies(
+        ca,
+        host,
+        { a: ['web'], b: ['db', 'api', 'egress'], c: ['db'] }[host]?.map((sa) => ['default', sa]) ?? [],
+      ),
   );
   dns = spawn('ip', [
     'netns',
@@ -185,6 +192,44 @@ test('DYNAMIC_DNS: TLS by the name in the handshake', async (t) => {
   t.notOk((await ask('loop.dyn.test')).received, 'loopback');
 });
 
+test('DYNAMIC_DNS by an egress gateway', async (t) => {
+  const server = (number: number, protocol: string, more: object = {}) => ({
+    port: { number, name: `p${number}`, protocol },
+    hosts: ['*.dyn.test'],
+    ...more,
+  });
+  const to = (number: number) => ({ route: [{ destination: { host: '*.dyn.test', port: { number } } }] });
+  await push([
+    object('ServiceEntry', 'any', {
+      hosts: ['*.dyn.test'],
+      ports: [
+        { number: 8080, name: 'http', protocol: 'HTTP' },
+        { number: 443, name: 'tls', protocol: 'TLS', targetPort: 8443 },
+      ],
+      resolution: 'DYNAMIC_DNS',
+    }),
+    object('Gateway', 'out', {
+      selector: { app: 'egress' },
+      servers: [server(8081, 'HTTP'), server(8444, 'TLS', { tls: { mode: 'PASSTHROUGH' } })],
+    }),
+    object('VirtualService', 'out', {
+      hosts: ['*.dyn.test'],
+      gateways: ['out'],
+      http: [to(8080)],
+      tls: [{ match: [{ port: 8444, sniHosts: ['*.dyn.test'] }], ...to(443) }],
+    }),
+  ]);
+  const outside = lab.host('d').app(OUTSIDE);
+  const ask = (host: string) => outside.ask({ do: 'http', address: '10.66.0.2', port: 8081, headers: { host } });
+  t.equal(served(await ask('one.dyn.test')), 'out-8080');
+  t.equal((await ask('one.dyn.test:22')).status, 421);
+  t.equal((await ask('loop.dyn.test')).status, 503);
+  const hello = async (name: string) =>
+    outside.ask({ do: 'tcp', address: '10.66.0.2', port: 8444, hex: await clientHello(name) });
+  t.match(await hello('two.dyn.test'), { received: /^tls:/ });
+  t.notOk((await hello('loop.dyn.test')).received);
+});
+
 test('NONE: where the client goes, at another port where the entry says so', async (t) => {
   await push([entry('none.test', { number: 80, name: 'http', protocol: 'HTTP', targetPort: 8000 }, {})]);
   t.equal(served(await get(OUT, 'none.test')), 'out-8000');
@@ -269,7 +314,7 @@ test('another name for a service; gRPC-Web for a gRPC server; what is unhealthy 
 
 test('the lab goes without a trace', async (t) => {
   dns.kill('SIGKILL');
-  rmSync(RESOLV, { recursive: true, force: true });
+  for (const folder of RESOLV) rmSync(folder, { recursive: true, force: true });
   await lab.close();
   t.notMatch(execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' }), new RegExp(TAG));
 });
