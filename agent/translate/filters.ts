@@ -63,9 +63,10 @@ export const ADDRESS_STATE = 'hostmesh.address';
 
 /**
  * Gives the connection the identity that its upstream connections take (DESIGN 3.5): hashed into the pool's key, so that two identities
- * never share a connection. `bytes`: it will not be HTTP, whatever the cluster's ALPN says.
+ * never share a connection. `bytes`: it will not be HTTP, whatever the cluster's ALPN says; `outside`: nor is the other end a proxy of the mesh,
+ * and a server of TLS that knows nothing of the mesh's ALPN may refuse it (nginx, Node and Go do).
  */
-export function identityFilter(workload: WorkloadView, bytes: boolean): JsonObject {
+export function identityFilter(workload: WorkloadView, bytes: boolean | 'outside'): JsonObject {
   const state = (object_key: string, factory_key: string, value: string): JsonObject => ({
     object_key,
     factory_key,
@@ -84,7 +85,7 @@ export function identityFilter(workload: WorkloadView, bytes: boolean): JsonObje
     {
       on_new_connection: [
         state(IDENTITY_STATE, 'envoy.hashable_string', workload.spiffeId),
-        ...(bytes ? [state(protocols, protocols, ALPN.tcp)] : [destinationAddress]),
+        ...(bytes === 'outside' ? [] : [bytes ? state(protocols, protocols, ALPN.tcp) : destinationAddress]),
       ],
     },
   );

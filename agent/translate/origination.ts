@@ -19,7 +19,7 @@ export interface Origination {
   readonly host: string;
   /** ServiceEntry.subjectAltNames: they count where the rule has none. */
   readonly subjectAltNames: readonly string[];
-  /** `bytes`: there is no Host header to go by; `either`: protocol not declared. */
+  /** `bytes`: there is no Host header to go by; `either`: the protocol is not declared. */
   readonly carries: 'http' | 'bytes' | 'either';
   readonly http2: boolean;
   readonly minVersion: 'TLSv1_2' | 'TLSv1_3';

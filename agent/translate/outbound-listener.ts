@@ -253,8 +253,13 @@ function httpFilters({ view, client, workload }: Context, route: string, port: n
   return [identityFilter(workload, false), ...named, outboundHttp(route, workload, view.mesh, grpcWeb)];
 }
 
-function bytesFilters(workload: WorkloadView, name: string, before: readonly JsonObject[] = []): readonly JsonObject[] {
-  return [identityFilter(workload, true), ...before, tcpProxyFilter(name)];
+function bytesFilters(
+  workload: WorkloadView,
+  name: string,
+  before: readonly JsonObject[] = [],
+  bytes: true | 'outside' = true,
+): readonly JsonObject[] {
+  return [identityFilter(workload, bytes), ...before, tcpProxyFilter(name)];
 }
 
 /** The chain of all declared HTTP services of a port: any virtual address, so that a new service needs no new chain. */
@@ -286,7 +291,8 @@ function serviceHttpChains(context: Context, service: ServiceView, port: Service
 
 function tcpChain({ view, workload }: Context, route: TcpRoute): Chain {
   const resolving = route.dynamicPort === undefined ? [] : [sniFilter(view, route.dynamicPort)];
-  return { name: route.name, match: route.match, filters: bytesFilters(workload, route.name, resolving) };
+  const bytes = route.outside === true ? 'outside' : true;
+  return { name: route.name, match: route.match, filters: bytesFilters(workload, route.name, resolving, bytes) };
 }
 
 function tcpExtension(

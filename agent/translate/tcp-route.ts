@@ -22,6 +22,8 @@ export interface TcpRoute {
   readonly origins: readonly string[];
   /** Where the name in the TLS handshake is resolved: the port that it is reached by. */
   readonly dynamicPort?: number;
+  /** The service is no part of the mesh: by its config alone, so that no rule changes a chain. */
+  readonly outside?: true;
 }
 
 interface Context {
@@ -119,6 +121,7 @@ function plainRoutes(builder: Builder, extra: JsonObject): TcpRoute[] {
       hash: hash.filter(sourceIpOnly).map(tcpHash),
       origins: service.origins,
       ...(isDynamic(service) ? { dynamicPort: dynamicPort(port) } : {}),
+      ...outsideOf(builder),
     },
   ];
 }
@@ -169,7 +172,12 @@ function routeOf(builder: Builder, vs: VirtualServiceView, rule: L4Route, name: 
     match,
     ...l4Target(context, rule),
     origins: [...builder.service.origins, ...vs.origins],
+    ...outsideOf(builder),
   };
+}
+
+function outsideOf({ service, port }: Builder): Pick<TcpRoute, 'outside'> {
+  return service.external && port.transport === 'plain' ? { outside: true } : {};
 }
 
 /** Where a tcp or tls rule leads: `cluster` or `weighted_clusters` of a TcpProxy, and its hash policy. */
