@@ -6,6 +6,7 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
+import { OUTSIDE_ACTIONS } from './translate-app-outside.ts';
 import { STREAM_ACTIONS } from './translate-app-streams.ts';
 import { TLS_ACTIONS } from './translate-app-tls.ts';
 
@@ -228,7 +229,8 @@ const ACTIONS: Record<Command['do'], (command: Command) => Promise<object>> = {
 
 createInterface({ input: process.stdin }).on('line', async (line) => {
   const command = JSON.parse(line) as Command;
-  const action = STREAM_ACTIONS[command.do] ?? TLS_ACTIONS[command.do] ?? ACTIONS[command.do];
+  const { do: name } = command;
+  const action = STREAM_ACTIONS[name] ?? TLS_ACTIONS[name] ?? OUTSIDE_ACTIONS[name] ?? ACTIONS[name];
   const result = await action(command).catch((error: Error) => ({ error: error.message }));
   process.stdout.write(`${JSON.stringify({ id: command.id, ...result })}\n`);
 });
