@@ -1,6 +1,8 @@
 import type { TestMesh } from '../mesh-view/build-mesh.ts';
 import { group, object, service } from '../mesh-view/build-mesh.ts';
 import { DESTINATION_CASES } from './golden-destination.ts';
+import { SERVICE_CASES } from './golden-services.ts';
+import { VIRTUAL_SERVICE_CASES } from './golden-virtual-services.ts';
 
 const HOSTS = [
   { id: 'a', addresses: ['10.0.0.1', 'fd00::1'], groups: ['default/web', 'shop/till'] },
@@ -20,6 +22,8 @@ const MESH = [
 
 /** Meshes whose whole translation is kept as text, by the name of the file in test/golden/translate. */
 export const GOLDEN_CASES: Readonly<Record<string, TestMesh>> = {
+  ...VIRTUAL_SERVICE_CASES,
+  ...SERVICE_CASES,
   ...DESTINATION_CASES,
   plain: { objects: MESH, hosts: HOSTS },
   'no-ipv6': { objects: MESH, hosts: HOSTS, ipv6: false, self: 'b' },
