@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { errorLine, MeshError } from '../../api/errors.ts';
 import { issueCertificate } from '../../api/identity/x509.ts';
 import type { ObjectKey } from '../../api/resources/object.ts';
+import { secretsOfSdsName } from '../../api/resources/secret-data.ts';
 import { TLS_FILE_FOLDER } from '../../api/resources/semantics/tls-settings.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Part } from '../../runtime/lifecycle.ts';
@@ -32,7 +33,7 @@ export interface TlsFilesDeps {
 export interface TlsFiles extends Part {
   /** Names that clusters and listeners ask for now, with the objects that they are from. Names of other sources are passed over. */
   want(secrets: ReadonlyMap<string, readonly ObjectKey[]>): void;
-  /** Undefined for a name that is not wanted, and for a certificate that cannot be had. */
+  /** Undefined for a name that is not wanted, and for a certificate that cannot be had. Asked after those who have Secrets. */
   get(name: string): FileMaterial | undefined;
   onChange(listener: () => void): void;
   /** One line a file that cannot be used, with the objects that name it. */
@@ -51,6 +52,8 @@ export const SYSTEM_ROOTS: readonly string[] = [
 const CERTIFICATE = 'file-cert:';
 const ROOTS = 'file-root:';
 const SYSTEM = 'system';
+/** Asked for where a client may have no Secret: it connects to nobody. */
+const NOBODY = `${ROOTS}nobody`;
 const LOOK_EVERY_MS = 5000;
 
 interface Loaded {
@@ -71,6 +74,8 @@ export function createTlsFiles(deps: TlsFilesDeps): TlsFiles {
   const listeners: (() => void)[] = [];
   const wanted = new Map<string, Loaded>();
   let nobody: string | undefined;
+  /** Names of CAs in Secrets: until the Secret is here, nobody stands in for them too, or a cluster would wait for it and its plaintext predecessor go on. */
+  let credentials: ReadonlySet<string> = new Set();
   let cancel = () => {};
   let running = false;
 
@@ -139,7 +144,10 @@ export function createTlsFiles(deps: TlsFilesDeps): TlsFiles {
       cancel();
     },
     want(secrets) {
-      const names = [...secrets].filter(([name]) => isFileSecret(name));
+      credentials = new Set(
+        [...secrets.keys()].filter((name) => name === NOBODY || secretsOfSdsName(name)?.part === 'ca'),
+      );
+      const names = [...secrets].filter(([name]) => name !== NOBODY && isFileSecret(name));
       for (const name of wanted.keys()) if (!secrets.has(name)) wanted.delete(name);
       for (const [name, origins] of names) {
         const known = wanted.get(name);
@@ -151,7 +159,7 @@ export function createTlsFiles(deps: TlsFilesDeps): TlsFiles {
     get(name) {
       const loaded = wanted.get(name);
       if (loaded?.material !== undefined) return loaded.material;
-      if (loaded === undefined || !name.startsWith(ROOTS)) return undefined;
+      if (!credentials.has(name) && (loaded === undefined || !name.startsWith(ROOTS))) return undefined;
       nobody ??= caOfNobody(clock.now());
       return { trustedCaPem: nobody };
     },

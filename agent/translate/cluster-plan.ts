@@ -40,6 +40,8 @@ export interface ClusterPlan {
   readonly transport: Transport;
   /** TLS of the operator's own, where the policy asks for it: `transport` is then `plain`. */
   readonly tls: ClientTlsSpec | undefined;
+  /** Namespace of its credentialName's Secret: the client's, where the rule is of it too (the controller looks closer: api/resources/gateway-binding). */
+  readonly credentials: string | undefined;
   /** The localityLbSetting that counts; undefined: none. */
   readonly locality: LocalityLbSpec | undefined;
   readonly site: Site;
@@ -89,6 +91,7 @@ function plan(
     policy,
     transport: transportOf(policy, port, defaults.autoMtls),
     tls: originatedTls(policy),
+    credentials: rule?.namespace === client.namespace ? client.namespace : undefined,
     locality: localitySetting(policy.loadBalancer?.localityLbSetting, defaults.localityLbSetting),
     site,
     defaults,

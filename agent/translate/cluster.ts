@@ -17,7 +17,7 @@ import { loadAssignment } from './endpoint.ts';
 import { ADS, compact, duration, type JsonObject, resource } from './json.ts';
 import { isOriginalDst, loadBalancing, outlierDetection } from './load-balancing.ts';
 import { CLUSTER, statName } from './names.ts';
-import { fileSecrets, originationSocket, withProxyHeader } from './origination.ts';
+import { originationSocket, tlsSecrets, withProxyHeader } from './origination.ts';
 import type { XdsResource } from './resource-set.ts';
 import { serviceMetadata } from './telemetry-labels.ts';
 import { ALPN, RAW, upstreamMtls } from './tls.ts';
@@ -43,8 +43,8 @@ export function clusterResource(plan: ClusterPlan): XdsResource {
 }
 
 /** Names of the secrets that a plan's own TLS asks for, besides the mesh's. */
-export function planSecrets({ tls }: ClusterPlan): readonly string[] {
-  return tls === undefined ? [] : Object.values(fileSecrets(tls));
+export function planSecrets({ tls, credentials }: ClusterPlan): readonly string[] {
+  return tls === undefined ? [] : Object.values(tlsSecrets(tls, credentials));
 }
 
 /** True when the cluster's endpoints come by EDS: everything but DNS names and original destinations. */
@@ -84,6 +84,7 @@ function transportSockets(plan: ClusterPlan): { readonly sockets: JsonObject; re
   if (tls !== undefined) {
     const { socket, http } = originationSocket({
       tls,
+      credentials: plan.credentials,
       host: service.host,
       subjectAltNames: service.subjectAltNames,
       carries: version === undefined ? 'bytes' : plan.port.protocol === 'AUTO' ? 'either' : 'http',

@@ -4,6 +4,7 @@
  * cluster: agent/tls-files reads them from the folder that agent.yaml allows, and a file that is missing means no connection.
  */
 import { isIP } from 'node:net';
+import { caSdsName, credentialSdsName } from '../../api/resources/secret-data.ts';
 import type { ClientTlsSpec } from '../mesh-view/specs/destination-rule.ts';
 import { ADS, compact, extension, type JsonObject } from './json.ts';
 
@@ -11,10 +12,14 @@ import { ADS, compact, extension, type JsonObject } from './json.ts';
 export const SYSTEM_ROOTS = 'system';
 const CERTIFICATE = 'file-cert:';
 const ROOTS = 'file-root:';
+/** Under this name the agent serves a CA that nobody has. */
+const NOBODY = `${ROOTS}nobody`;
 
 /** What a connection of the operator's own TLS is made of. */
 export interface Origination {
   readonly tls: ClientTlsSpec;
+  /** Namespace whose Secret credentialName names for this client; undefined: it may have none, and connects to nobody. */
+  readonly credentials?: string | undefined;
   /** Name of the service: what is asked for and believed where the settings name nothing. */
   readonly host: string;
   /** ServiceEntry.subjectAltNames: they count where the rule has none. */
@@ -29,7 +34,7 @@ export interface Origination {
 export function originationSocket(from: Origination): { readonly socket: JsonObject; readonly http: JsonObject } {
   const names = expectedNames(from);
   const { tls } = from;
-  const secrets = fileSecrets(tls);
+  const secrets = tlsSecrets(tls, from.credentials);
   const validation =
     secrets.roots === undefined
       ? { validation_context: {} }
@@ -90,6 +95,20 @@ export function fileSecrets(tls: ClientTlsSpec): { readonly certificate?: string
   };
 }
 
+/** SDS names that a client's settings ask for: files, or the Secret that credentialName names, as gateways have theirs. */
+export function tlsSecrets(
+  tls: ClientTlsSpec,
+  credentials: string | undefined,
+): { readonly certificate?: string; readonly roots?: string } {
+  const name = tls.credentialName;
+  if (!name) return fileSecrets(tls);
+  if (credentials === undefined) return { roots: NOBODY };
+  return {
+    ...(tls.mode === 'MUTUAL' ? { certificate: credentialSdsName(credentials, name) } : {}),
+    ...(tls.insecureSkipVerify === true ? {} : { roots: caSdsName(credentials, name) }),
+  };
+}
+
 interface Names {
   readonly sni: string | undefined;
   readonly auto: boolean;
@@ -109,7 +128,10 @@ function expectedNames({ tls, host, subjectAltNames, carries }: Origination): Na
   const written = tls.subjectAltNames?.length ? tls.subjectAltNames : subjectAltNames;
   const skip = tls.insecureSkipVerify === true;
   if (skip || written.length > 0) return { sni, auto, certificate: skip ? [] : written, autoSan: false };
-  if (tls.sni) return { sni, auto, certificate: tls.caCertificates ? [] : [tls.sni], autoSan: false };
+  if (tls.sni) {
+    const ownCa = Boolean(tls.caCertificates || tls.credentialName);
+    return { sni, auto, certificate: ownCa ? [] : [tls.sni], autoSan: false };
+  }
   if (carries === 'http' || named === undefined) return { sni, auto, certificate: [], autoSan: carries !== 'bytes' };
   return { sni, auto, certificate: [named], autoSan: false };
 }

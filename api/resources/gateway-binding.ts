@@ -1,6 +1,6 @@
 /**
  * Which WorkloadGroups are gateways, and for which Gateways (docs/decisions/0009). Pure; the agents open listeners by it, the controller
- * serves Secrets by it, so both say the same. The owner of the group decides: never a Gateway of another namespace by itself.
+ * serves Secrets by it, so both say the same. And which clients present the credentials of a DestinationRule (0011). The owner of the group decides: never a Gateway of another namespace by itself.
  */
 import type { MeshObject } from './object.ts';
 import { ROOT_NAMESPACE } from './registry.ts';
@@ -54,6 +54,39 @@ export function credentialsOf(gateway: MeshObject): ReadonlySet<string> {
     if (tls?.caCertCredentialName) names.add(tls.caCertCredentialName);
   }
   return names;
+}
+
+interface TlsOfPolicy {
+  readonly tls?: { readonly credentialName?: string };
+  readonly portLevelSettings?: readonly { readonly tls?: { readonly credentialName?: string } }[];
+}
+
+interface RuleSpec {
+  readonly workloadSelector?: { readonly matchLabels?: Readonly<Record<string, string>> };
+  readonly trafficPolicy?: TlsOfPolicy;
+  readonly subsets?: readonly { readonly trafficPolicy?: TlsOfPolicy }[];
+}
+
+/** Secrets that a DestinationRule has its clients present, and the CA that they verify by. */
+export function ruleCredentials(rule: MeshObject): ReadonlySet<string> {
+  const { trafficPolicy, subsets } = (rule.spec ?? {}) as RuleSpec;
+  const policies = [trafficPolicy, ...(subsets ?? []).map((subset) => subset.trafficPolicy)];
+  const names = policies
+    .flatMap((policy) => [policy?.tls, ...(policy?.portLevelSettings ?? []).map(({ tls }) => tls)])
+    .flatMap((tls) => (tls?.credentialName ? [tls.credentialName] : []));
+  return new Set(names.flatMap((name) => [name, `${name}-cacert`]));
+}
+
+/**
+ * True when workloads of the group present the rule's credentials: of the rule's own namespace, and selected by its workloadSelector or, where
+ * it has none, a gateway (Istio, ClientTLSSettings.credentialName). `gateways`: all of the mesh.
+ */
+export function ruleArms(rule: MeshObject, group: MeshObject, gateways: Iterable<MeshObject>): boolean {
+  if (rule.metadata.namespace !== group.metadata.namespace) return false;
+  const { workloadSelector } = (rule.spec ?? {}) as RuleSpec;
+  if (workloadSelector === undefined) return isGatewayGroup(group, gateways);
+  const labels = groupLabels(group);
+  return Object.entries(workloadSelector.matchLabels ?? {}).every(([key, value]) => labels[key] === value);
 }
 
 interface CredentialNames {

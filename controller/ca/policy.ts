@@ -1,5 +1,5 @@
 import { parseSpiffeId } from '../../api/identity/spiffe-id.ts';
-import { credentialsOf, gatewaySelects } from '../../api/resources/gateway-binding.ts';
+import { credentialsOf, gatewaySelects, ruleArms, ruleCredentials } from '../../api/resources/gateway-binding.ts';
 import type { MeshObject } from '../../api/resources/object.ts';
 import type { HostRow } from '../store/internal-rows.ts';
 
@@ -61,13 +61,15 @@ export function mayRenewHost(
 
 /**
  * May this host have the Secret (docs/decisions/0009)? Its grant must name a WorkloadGroup of the Secret's namespace that a Gateway with that
- * credential selects. `groups`: the objects of the granted WorkloadGroups; `gateways`: all of the mesh. Pure.
+ * credential selects, or that a DestinationRule with it arms (0011). `groups`: the objects of the granted WorkloadGroups; `gateways`: all of
+ * the mesh; `rules`: the DestinationRules of the Secret's namespace. Pure.
  */
 export function mayHaveSecret(
   host: HostRow | undefined,
   secret: { readonly namespace: string; readonly name: string },
   groups: readonly MeshObject[],
   gateways: readonly MeshObject[],
+  rules: readonly MeshObject[] = [],
 ): { readonly allowed: true } | { readonly allowed: false; readonly code: string; readonly message: string } {
   if (host === undefined) return refuse('HOST_UNKNOWN', 'this host has no grant');
   if (host.revokedAt !== undefined) return refuse('HOST_REVOKED', `host ${host.host} was revoked at ${host.revokedAt}`);
@@ -77,9 +79,11 @@ export function mayHaveSecret(
   );
   const naming = gateways.filter((gateway) => credentialsOf(gateway).has(secret.name));
   if (naming.some((gateway) => own.some((group) => gatewaySelects(gateway, group)))) return { allowed: true };
+  const arming = rules.filter((rule) => ruleCredentials(rule).has(secret.name));
+  if (arming.some((rule) => own.some((group) => ruleArms(rule, group, gateways)))) return { allowed: true };
   return refuse(
     'SECRET_NOT_GRANTED',
-    `no Gateway that names Secret ${secret.namespace}/${secret.name} selects a WorkloadGroup of its namespace that host ${host.host} is granted`,
+    `no Gateway or DestinationRule that names Secret ${secret.namespace}/${secret.name} is for a WorkloadGroup of its namespace that host ${host.host} is granted`,
   );
 }
 

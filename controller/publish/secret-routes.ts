@@ -1,6 +1,6 @@
 /**
  * Secrets for gateways (docs/decisions/0009). In: names that a host asks for over mTLS. Out: their values, to a host that is granted them, at
- * once or as soon as they change. Must never: serve what the grant and a Gateway do not name, or serve anything before its audit line is written.
+ * once or as soon as they change. Must never: serve what the grant and a Gateway or DestinationRule do not name, or serve anything before its audit line is written.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { MeshError } from '../../api/errors.ts';
@@ -36,7 +36,7 @@ const MAX_ANSWER_BYTES = 1 << 20;
 const MAX_WAITERS_A_HOST = 4;
 const MAX_WAITERS = 4096;
 /** Rows on which the answer depends. */
-const PREFIXES = ['Secret/', 'Gateway/', 'WorkloadGroup/', HOST_PREFIX];
+const PREFIXES = ['Secret/', 'Gateway/', 'DestinationRule/', 'WorkloadGroup/', HOST_PREFIX];
 
 /** HTTP status of each code that this route alone throws. */
 export const SECRET_STATUS: Readonly<Record<string, number>> = { TOO_MANY_WAITERS: 429, AUDIT_UNAVAILABLE: 503 };
@@ -90,12 +90,15 @@ async function answer(
 async function differing(deps: SecretRoutesDeps, member: HostRow, asked: SecretsRequest): Promise<SecretAnswer[]> {
   const { store } = deps;
   const groups = await granted(store, member);
-  const gateways = (await store.list('Gateway/')).entries.map((entry) => JSON.parse(entry.value) as MeshObject);
+  const gateways = await objects(store, 'Gateway/');
   const answers: SecretAnswer[] = [];
   let bytes = 0;
   for (const { name, have } of asked.secrets) {
     const [namespace = '', short = ''] = name.split('/');
-    const verdict = mayHaveSecret(member, { namespace, name: short }, groups, gateways);
+    const secret = { namespace, name: short };
+    const byGateway = mayHaveSecret(member, secret, groups, gateways);
+    const rules = byGateway.allowed ? [] : await objects(store, `DestinationRule/${namespace}/`);
+    const verdict = byGateway.allowed ? byGateway : mayHaveSecret(member, secret, groups, gateways, rules);
     const one = verdict.allowed ? await read(deps, name) : { name, code: verdict.code, message: verdict.message };
     if (have === ('version' in one ? one.version : one.code)) continue;
     if (!('version' in one)) deps.log.info('secret not served', { host: member.host, secret: name, code: one.code });
@@ -104,6 +107,10 @@ async function differing(deps: SecretRoutesDeps, member: HostRow, asked: Secrets
     answers.push(one);
   }
   return answers;
+}
+
+async function objects(store: Store, prefix: string): Promise<MeshObject[]> {
+  return (await store.list(prefix)).entries.map((entry) => JSON.parse(entry.value) as MeshObject);
 }
 
 async function granted(store: Store, member: HostRow): Promise<MeshObject[]> {

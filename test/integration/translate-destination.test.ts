@@ -207,6 +207,25 @@ test('MUTUAL: the server sees the certificate; without its file there is no conn
   t.match({ status: answer.status, ...json(answer) }, { status: 200, client: 'client', servername: 'https.example' });
 });
 
+test('credentialName: nobody until the Secret is here, then the Secret’s certificate', async (t) => {
+  const tls = { mode: 'MUTUAL', credentialName: 'client' };
+  const policy = { tls, connectionPool: { tcp: { connectTimeout: '1s' } } };
+  await push([rule('https.example', policy)]);
+  t.not((await get('https.example', 81)).status, 200);
+  const name = 'kubernetes://default/client';
+  const secrets = new Map(secretBodies(lab.ca, 'a', SVIDS.a ?? []));
+  const tls_certificate = {
+    certificate_chain: { inline_string: client.certPem },
+    private_key: { inline_string: client.keyPem },
+  };
+  secrets.set(name, { name, tls_certificate });
+  const ca = `${name}-cacert`;
+  secrets.set(ca, { name: ca, validation_context: { trusted_ca: { inline_string: world.caPem } } });
+  lab.host('a').ads?.setSecrets(secrets);
+  await until(async () => (await get('https.example', 81)).status === 200, 'the Secret to be used', 5000);
+  t.match(json(await get('https.example', 81)), { client: 'client' });
+});
+
 test('bytes over TLS: SNI and name are the host’s, no ALPN of the mesh’s is offered', async (t) => {
   await push([rule('https.example', simple())]);
   const answer = await bytes('https.example', 82, 'GET / HTTP/1.1\r\nHost: any\r\n\r\n');

@@ -64,6 +64,7 @@ const TLS = [
   'clientCertificate',
   'privateKey',
   'insecureSkipVerify',
+  'credentialName',
 ];
 
 const PORT_POLICY = [
@@ -96,17 +97,8 @@ const DESTINATION_RULE = [
   ...both(POLICIES, TRAFFIC_POLICY),
 ];
 
-const NO_SECRETS =
-  'secrets go to gateways only; a workload’s host has certificate files of its own, which clientCertificate, privateKey and caCertificates name';
-
 export const DESTINATION_RULE_KINDS: Readonly<Record<string, KindEnforcement>> = {
   DestinationRule: {
     fields: spec(DESTINATION_RULE),
-    refused: Object.fromEntries(
-      spec(both(POLICIES, ['tls.credentialName', 'portLevelSettings[].tls.credentialName'])).map((path) => [
-        path,
-        NO_SECRETS,
-      ]),
-    ),
   },
 };

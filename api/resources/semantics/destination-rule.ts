@@ -10,6 +10,7 @@ import {
   dnsNameFault,
   ipVersion,
 } from '../formats.ts';
+import { ruleCredentials } from '../gateway-binding.ts';
 import type { MeshObject } from '../object.ts';
 import type { Report } from '../report.ts';
 import { checkLocality, type Locality } from './locality.ts';
@@ -68,6 +69,7 @@ export function checkDestinationRule(object: MeshObject, report: Report): void {
   const namespace = object.metadata.namespace ?? '';
   checkExportTo(spec.exportTo, 'spec.exportTo', report, namespace);
   checkVisibility(spec, namespace, report);
+  checkCredentials(object, spec, report);
   checkTrafficPolicy(spec.trafficPolicy, 'spec.trafficPolicy', report, namespace);
   const names = new Set<string>();
   for (const [i, subset] of (spec.subsets ?? []).entries()) {
@@ -81,6 +83,15 @@ export function checkDestinationRule(object: MeshObject, report: Report): void {
       report.warn(path, 'a subset without labels selects every endpoint');
     checkTrafficPolicy(subset.trafficPolicy, `${path}.trafficPolicy`, report, namespace);
   }
+}
+
+/** Secrets are for workloads of the rule's own namespace that it selects, or for gateways there (Istio: the same, and plaintext elsewhere). */
+function checkCredentials(object: MeshObject, spec: DestinationRuleSpec, report: Report): void {
+  if (spec.workloadSelector === undefined && ruleCredentials(object).size > 0)
+    report.warn(
+      'spec',
+      'credentialName without workloadSelector is for gateways of this namespace; others reach nobody',
+    );
 }
 
 /** Whom a rule is for. With a workloadSelector it is for its own namespace's workloads only; `~` (nobody) is for ServiceEntries. */

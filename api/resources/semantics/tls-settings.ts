@@ -1,3 +1,4 @@
+import { dnsNameFault } from '../formats.ts';
 import type { Report } from '../report.ts';
 
 /** Istio's ClientTLSSettings. */
@@ -44,6 +45,8 @@ export function checkClientTls(tls: ClientTls | undefined, path: string, report:
   if (tls.insecureSkipVerify === true) checkUnverified(tls, path, report);
   if (mode !== 'SIMPLE' && mode !== 'MUTUAL') return;
   if (tls.credentialName) {
+    if (dnsNameFault(tls.credentialName, false) !== undefined)
+      report.add(`${path}.credentialName`, 'must be the name of a Secret of the namespace of the clients');
     for (const field of files) report.add(`${path}.${field}`, `cannot specify credentialName and ${field} in one`);
     return;
   }

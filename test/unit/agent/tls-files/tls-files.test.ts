@@ -164,3 +164,11 @@ test('names of other sources are not for this room', async (t) => {
   for (const name of ['ROOTCA', 'spiffe://x/ns/a/sa/b', 'kubernetes://a/b']) t.equal(ask(name), undefined);
   t.same(files.problems(), []);
 });
+
+test('until a Secret is here, and where a client may have none, a CA of nobody stands in for its CA', async (t) => {
+  const { ask, files } = host(t);
+  for (const name of ['kubernetes://shop/client-cacert', 'file-root:nobody'])
+    t.match((ask(name) as { trustedCaPem: string }).trustedCaPem, /BEGIN CERTIFICATE/, name);
+  t.equal(ask('kubernetes://shop/client'), undefined, 'but not for a certificate');
+  t.same(files.problems(), []);
+});

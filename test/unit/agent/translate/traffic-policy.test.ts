@@ -3,7 +3,7 @@ import type { EffectiveRule } from '../../../../agent/mesh-view/lookup.ts';
 import type { PortPolicy, TrafficPolicy } from '../../../../agent/mesh-view/specs/destination-rule.ts';
 import { tcpSettings } from '../../../../agent/translate/connection-pool.ts';
 import { duration } from '../../../../agent/translate/json.ts';
-import { fileSecrets, originationSocket } from '../../../../agent/translate/origination.ts';
+import { fileSecrets, originationSocket, tlsSecrets } from '../../../../agent/translate/origination.ts';
 import { originatedTls, portPolicy, transportOf } from '../../../../agent/translate/traffic-policy.ts';
 
 const A = { loadBalancer: { simple: 'RANDOM' } };
@@ -123,6 +123,14 @@ test('names of files in SDS', async (t) => {
       roots: 'file-root:/a~/l',
     },
   );
+});
+
+test('credentialName: the Secret of the client’s namespace; nobody where it may have none', async (t) => {
+  const mutual = { mode: 'MUTUAL', credentialName: 'c' };
+  t.same(tlsSecrets(mutual, 'shop'), { certificate: 'kubernetes://shop/c', roots: 'kubernetes://shop/c-cacert' });
+  t.same(tlsSecrets({ ...mutual, mode: 'SIMPLE' }, 'shop'), { roots: 'kubernetes://shop/c-cacert' });
+  t.same(tlsSecrets({ ...mutual, insecureSkipVerify: true }, 'shop'), { certificate: 'kubernetes://shop/c' });
+  t.same(tlsSecrets({ ...mutual, insecureSkipVerify: true }, undefined), { roots: 'file-root:nobody' });
 });
 
 test('a TcpProxy’s share of a rule', async (t) => {

@@ -1,5 +1,11 @@
 import { test } from 'tap';
-import { credentialsOf, gatewaySelects, isGatewayGroup } from '../../../../api/resources/gateway-binding.ts';
+import {
+  credentialsOf,
+  gatewaySelects,
+  isGatewayGroup,
+  ruleArms,
+  ruleCredentials,
+} from '../../../../api/resources/gateway-binding.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
 
 const gateway = (namespace: string, selector: Record<string, string>, servers: object[] = []): MeshObject => ({
@@ -63,4 +69,38 @@ test('the secrets that a Gateway names', async (t) => {
     ],
     ['a', 'a-cacert', 'b', 'b-cacert', 'c', 'c-cacert', 'ca'],
   );
+});
+
+const rule = (namespace: string, spec: object): MeshObject => ({
+  apiVersion: 'networking.istio.io/v1',
+  kind: 'DestinationRule',
+  metadata: { name: 'dr', namespace },
+  spec: { host: 'x', ...spec },
+});
+
+test('the secrets that a DestinationRule names, wherever in it', async (t) => {
+  const policy = (name: string) => ({ tls: { credentialName: name } });
+  const spec = {
+    trafficPolicy: { ...policy('a'), portLevelSettings: [policy('b')] },
+    subsets: [{ trafficPolicy: policy('c') }, { trafficPolicy: { portLevelSettings: [policy('d'), {}] } }, {}],
+  };
+  t.same(
+    [...ruleCredentials(rule('n', spec))],
+    ['a', 'b', 'c', 'd'].flatMap((name) => [name, `${name}-cacert`]),
+  );
+  t.same([...ruleCredentials(rule('n', {}))], []);
+});
+
+test('whom a DestinationRule arms', async (t) => {
+  const selecting = (labels: object) => ({ workloadSelector: { matchLabels: labels } });
+  const rows: readonly [string, MeshObject, MeshObject, boolean][] = [
+    ['selected', rule('a', selecting({ app: 'x' })), group('a', { app: 'x', more: 'y' }), true],
+    ['not selected', rule('a', selecting({ app: 'y' })), group('a', { app: 'x' }), false],
+    ['another namespace', rule('b', selecting({ app: 'x' })), group('a', { app: 'x' }), false],
+    ['no selector, a gateway', rule('a', {}), group('a', ISTIO), true],
+    ['no selector, a workload', rule('a', {}), group('a', { app: 'x' }), false],
+    ['no selector, a gateway of another namespace', rule('b', {}), group('a', ISTIO, '*'), false],
+    ['a gateway that is not selected', rule('a', selecting({ app: 'x' })), group('a', ISTIO), false],
+  ];
+  for (const [what, from, to, expected] of rows) t.equal(ruleArms(from, to, []), expected, what);
 });

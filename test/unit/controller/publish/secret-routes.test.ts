@@ -168,6 +168,40 @@ t.test('a Gateway of a stranger opens nothing; of one whom the group’s owner a
   t.match((await w.ask(edge, [{ name: 'edge/unnamed' }])).body, { secrets: [{ parts: { privateKey: 'key x' } }] });
 });
 
+t.test(
+  'a DestinationRule’s credentials go to those whom it selects, in its own namespace; without a selector to gateways',
+  async (t) => {
+    const w = await world(t);
+    await w.put(group('edge', 'plain'), group('other', 'plain'));
+    const edge = await w.host('a', ['edge/ingressgateway']);
+    const plain = await w.host('b', ['edge/plain']);
+    const stranger = await w.host('c', ['other/plain']);
+    const rule = (namespace: string, more: object) =>
+      object('DestinationRule', namespace, 'dr', {
+        spec: { host: 'x', trafficPolicy: { tls: { mode: 'MUTUAL', credentialName: 'unnamed' } }, ...more },
+      });
+    const selecting = (name: string) => ({ workloadSelector: { matchLabels: { istio: name } } });
+    const got = async () =>
+      Promise.all(
+        [edge, plain, stranger].map(
+          async (one) => 'version' in (await w.ask(one, [{ name: 'edge/unnamed' }])).body.secrets[0],
+        ),
+      );
+    const rows: readonly (readonly [string, object, boolean[]])[] = [
+      ['no selector', rule('edge', {}), [true, false, false]],
+      ['a workload', rule('edge', selecting('plain')), [false, true, false]],
+      ['a rule of another namespace', rule('other', selecting('plain')), [false, false, false]],
+    ];
+    for (const [what, one, expected] of rows) {
+      await w.remove('DestinationRule/edge/dr', 'DestinationRule/other/dr');
+      const waiting = w.ask(edge, [{ name: 'edge/unnamed', have: 'SECRET_NOT_GRANTED' }], expected[0] ? 30 : 0);
+      await w.put(one as MeshObject);
+      await waiting;
+      t.same(await got(), expected, what);
+    }
+  },
+);
+
 t.test('a revoked host gets nothing, also while it waits', async (t) => {
   const w = await world(t);
   const edge = await w.host('a', ['edge/ingressgateway']);

@@ -51,6 +51,7 @@ const PORT_POLICY_CHANGES: readonly object[] = [
   { tls: { mode: 'SIMPLE', sni: 'x.example', subjectAltNames: ['y.example'] } },
   { tls: { mode: 'SIMPLE', caCertificates: '/etc/mesh/tls/ca.pem', caCrl: '/etc/mesh/tls/crl.pem' } },
   { tls: { mode: 'SIMPLE', insecureSkipVerify: true } },
+  { tls: { mode: 'MUTUAL', credentialName: 'c' } },
   { tls: { mode: 'MUTUAL', clientCertificate: '/etc/mesh/tls/a.pem', privateKey: '/etc/mesh/tls/a.key' } },
 ];
 
