@@ -462,13 +462,14 @@ test('mirrors: each by its percentage, and the answer is the destination’s', a
     const before = await sent();
     for (let n = 0; n < 40; n++) t.equal((await outcome({})).server, 'b');
     // Copies are sent beside the request: the last may be a moment behind.
-    const seen = await until(
+    const settled = await until(
       async () => {
         const n = (await sent()) - before;
-        return right(n) ? n : undefined;
+        return right(n) ? { n } : undefined;
       },
       `mirrored requests of ${JSON.stringify(more)}`,
-    ).catch(async () => (await sent()) - before);
+    ).catch(async () => ({ n: (await sent()) - before }));
+    const seen = settled.n;
     t.ok(right(seen), `${JSON.stringify(more)}: ${seen}`);
   }
 });
@@ -627,6 +628,14 @@ test('streams, large bodies, upgrades, CONNECT, HTTP/1.0', async (t) => {
     head: /x-server: b[\s\S]*x-target: \/ws/,
     received: 'ping',
   });
+  const proxy = {
+    ...at,
+    method: 'CONNECT',
+    path: 'else.example:443',
+    headers: { host: 'else.example:443' },
+    send: 'ping',
+  };
+  t.match(await web.ask({ do: 'upgrade', ...proxy }), { status: 200, received: 'ping' }, 'a proxy is asked to CONNECT');
   const old = await web.ask({
     do: 'tcp',
     address: at.address,
