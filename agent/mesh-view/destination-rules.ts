@@ -59,19 +59,27 @@ function isFor({ spec, namespace }: DestinationRuleView, client: RuleClient): bo
   return selects(spec.workloadSelector.matchLabels, client.labels);
 }
 
-type Hosts = ReadonlyMap<string, readonly DestinationRuleView[]>;
+/** Rules of one namespace by host, those of wildcard hosts apart: few, and looked through for each service. Each list oldest first. */
+interface Hosts {
+  readonly exact: ReadonlyMap<string, readonly DestinationRuleView[]>;
+  readonly wild: ReadonlyMap<string, readonly DestinationRuleView[]>;
+}
 
-/** Rules by namespace and host, each list oldest first. Made once a view: asking for 1,000 services walks no list of 1,000 rules. */
+/** Rules by namespace and host. Made once a view: asking for 1,000 services walks no list of 1,000 rules. */
 const INDICES = new WeakMap<readonly DestinationRuleView[], ReadonlyMap<string, Hosts>>();
 
 function indexOf(rules: readonly DestinationRuleView[]): ReadonlyMap<string, Hosts> {
   const known = INDICES.get(rules);
   if (known !== undefined) return known;
-  const index = new Map<string, Map<string, DestinationRuleView[]>>();
+  type Lists = Map<string, DestinationRuleView[]>;
+  const index = new Map<string, { exact: Lists; wild: Lists }>();
   for (const rule of rules) {
-    const hosts = index.get(rule.namespace) ?? new Map<string, DestinationRuleView[]>();
+    const hosts = index.get(rule.namespace) ?? { exact: new Map(), wild: new Map() };
     index.set(rule.namespace, hosts);
-    hosts.set(rule.host, [...(hosts.get(rule.host) ?? []), rule]);
+    const lists: Lists = rule.host.startsWith('*') ? hosts.wild : hosts.exact;
+    const list = lists.get(rule.host);
+    if (list === undefined) lists.set(rule.host, [rule]);
+    else list.push(rule);
   }
   INDICES.set(rules, index);
   return index;
@@ -79,18 +87,15 @@ function indexOf(rules: readonly DestinationRuleView[]): ReadonlyMap<string, Hos
 
 /** Rules of the most specific host that has any which count. */
 function bestOf(
-  hosts: Hosts,
+  { exact, wild }: Hosts,
   host: string,
   counts: (rule: DestinationRuleView) => boolean,
 ): readonly DestinationRuleView[] {
-  const exact = (hosts.get(host) ?? []).filter(counts);
-  if (exact.length > 0) return exact;
-  const wildcards = [...hosts].filter(([pattern, rules]) => pattern.startsWith('*') && rules.some(counts));
-  const best = mostSpecific(
-    wildcards.map(([pattern]) => pattern),
-    host,
-  );
-  return (best === undefined ? [] : (hosts.get(best) ?? [])).filter(counts);
+  const own = ((host.startsWith('*') ? wild : exact).get(host) ?? []).filter(counts);
+  if (own.length > 0 || wild.size === 0) return own;
+  const usable = [...wild].filter(([, rules]) => rules.some(counts)).map(([pattern]) => pattern);
+  const best = mostSpecific(usable, host);
+  return (best === undefined ? [] : (wild.get(best) ?? [])).filter(counts);
 }
 
 /** Those with a selector come first: what they leave open, the others fill in. Each kind oldest first. */

@@ -72,7 +72,7 @@ export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewI
   return {
     generation: desired.generation,
     trustDomain: desired.trustDomain,
-    host,
+    host: located(host, workloads, members),
     vipRanges: vipRanges(desired),
     mesh,
     ...(localityLb === undefined ? {} : { localityLb }),
@@ -86,6 +86,21 @@ export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewI
     destinationRules: destinationRules(objects).map((rule) => exported(rule, mesh.exportTo.destinationRules)),
     revokedNames: [...desired.revokedHosts].map((id) => hostDnsName(desired.trustDomain, id)).sort(compare),
   };
+}
+
+/** The host with its place: agent.yaml's, else that of the first of its workloads whose WorkloadGroup has one (Istio does so for its VMs). */
+function located(
+  host: HostView,
+  workloads: readonly LocalWorkloadInput[],
+  members: ReadonlyMap<string, readonly Member[]>,
+): HostView {
+  if (host.locality !== '') return host;
+  for (const { group, namespace } of workloads) {
+    const key = objectKey('WorkloadGroup', namespace, group.slice(namespace.length + 1));
+    const locality = members.get(namespace)?.find((member) => member.key === key)?.locality ?? '';
+    if (locality !== '') return { ...host, locality };
+  }
+  return host;
 }
 
 /** A service as MeshConfig has it where its own object says nothing: to whom it is exported, and whether its endpoints speak mTLS. */

@@ -255,3 +255,16 @@ test('same inputs, same view, whatever the order of objects and hosts; VIP range
   t.same(view.revokedNames, ['y.hosts.mesh.test', 'z.hosts.mesh.test']);
   t.equal(view.mesh.outboundPolicy, 'REGISTRY_ONLY');
 });
+
+test('where the host is: agent.yaml, else the first of its WorkloadGroups that says', async (t) => {
+  const objects = [...REVIEWS, group('other', {}, { locality: 'us' })];
+  const at = (groups: string[], locality?: string) =>
+    meshView({
+      objects,
+      hosts: [{ id: 'a', addresses: ['10.0.0.1'], groups }],
+      ...(locality === undefined ? {} : { locality }),
+    }).host.locality;
+  t.equal(at(['default/web', 'default/reviews', 'default/other']), 'eu/a');
+  t.equal(at(['default/web']), '');
+  t.equal(at(['default/reviews'], 'ap/x'), 'ap/x');
+});
