@@ -1,3 +1,4 @@
+import { checkDelegation } from './cross-check-delegate.ts';
 import { checkSidecarBeside } from './cross-check-sidecar.ts';
 import { hostsMatch, ipVersion } from './formats.ts';
 import type { MeshObject } from './object.ts';
@@ -75,6 +76,7 @@ function checkVirtualService(object: MeshObject, lookup: MeshLookup, report: Rep
         `subset ${destination.subset} of ${host} is not known: no DestinationRule defines it`,
       );
   }
+  checkDelegation(object, lookup, report);
   const gateways = gatewaysOf(spec);
   for (const other of lookup.list('VirtualService')) {
     if (other.metadata.name === object.metadata.name && namespaceOf(other) === namespace) continue;

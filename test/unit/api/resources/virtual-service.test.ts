@@ -1,7 +1,9 @@
 // VirtualService: what Istio's webhook accepts, refuses and warns of. Each row stands for one of its rules, or for one of Envoy's.
 import { test } from 'tap';
 import { parse } from 'yaml';
+import { crossCheck } from '../../../../api/resources/cross-check.ts';
 import type { Enforced } from '../../../../api/resources/enforcement.ts';
+import type { MeshObject } from '../../../../api/resources/object.ts';
 import { validateObject } from '../../../../api/resources/validate.ts';
 
 const EVERYTHING: Enforced = { fields: { VirtualService: ['spec.**'] }, values: {} };
@@ -263,4 +265,37 @@ test('thousands of matches are judged in time', async (t) => {
   const { violations } = judge(vs(...rules));
   t.same(violations, []);
   t.ok(performance.now() - started < 3000, `${Math.round(performance.now() - started)} ms`);
+});
+
+test('delegation beside the rest of the mesh', async (t) => {
+  const of = (name: string, namespace: string, spec: string): MeshObject => ({
+    apiVersion: 'networking.istio.io/v1',
+    kind: 'VirtualService',
+    metadata: { name, namespace },
+    spec: parse(spec),
+  });
+  const root = of(
+    'root',
+    'a',
+    '{hosts: [x.example], http: [{delegate: {name: d, namespace: b}}, {delegate: {name: own}}]}',
+  );
+  const rule = 'http: [{directResponse: {status: 200}}]';
+  const own = of('own', 'a', `{${rule}}`);
+  const rows: readonly (readonly [string, MeshObject, MeshObject[], string[]])[] = [
+    ['all there', root, [own, of('d', 'b', `{${rule}}`)], []],
+    ['missing', root, [own], ['spec.http[0].delegate']],
+    ['private', root, [own, of('d', 'b', `{exportTo: ["."], ${rule}}`)], ['spec.http[0].delegate']],
+    ['exported by name', root, [own, of('d', 'b', `{exportTo: [a], ${rule}}`)], []],
+    ['no delegate', root, [own, of('d', 'b', `{hosts: [y.example], ${rule}}`)], ['spec.http[0].delegate']],
+    ['used', own, [root], []],
+    ['used by nobody', own, [of('d', 'b', `{${rule}}`)], ['spec.hosts']],
+  ];
+  for (const [what, object, others, paths] of rows) {
+    const lookup = { list: (kind: string) => (kind === 'VirtualService' ? others : []) };
+    t.same(
+      crossCheck(object, lookup).map(({ path }) => path),
+      paths,
+      what,
+    );
+  }
 });

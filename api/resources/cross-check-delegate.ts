@@ -1,0 +1,55 @@
+import type { MeshLookup } from './cross-check.ts';
+import type { MeshObject } from './object.ts';
+import type { Report } from './report.ts';
+
+interface Rule {
+  readonly delegate?: { readonly name?: string; readonly namespace?: string };
+}
+
+interface Spec {
+  readonly hosts?: readonly string[];
+  readonly exportTo?: readonly string[];
+  readonly http?: readonly Rule[];
+}
+
+const namespaceOf = (object: MeshObject): string => object.metadata.namespace ?? '';
+const specOf = (object: MeshObject): Spec => (object.spec ?? {}) as Spec;
+const isDelegate = (object: MeshObject): boolean => (specOf(object).hosts ?? []).length === 0;
+const nameOf = (object: MeshObject): string => `${namespaceOf(object)}/${object.metadata.name}`;
+
+/** `NAMESPACE/NAME` of the VirtualService that a rule of `object` delegates to. */
+function delegateOf(rule: Rule, object: MeshObject): string | undefined {
+  if (rule.delegate === undefined) return undefined;
+  return `${rule.delegate.namespace || namespaceOf(object)}/${rule.delegate.name ?? ''}`;
+}
+
+/** Warnings about delegation: rules whose delegate is not there, has hosts or is not exported to their namespace; delegates that nobody uses. */
+export function checkDelegation(object: MeshObject, lookup: MeshLookup, report: Report): void {
+  const all = [...lookup.list('VirtualService')].filter((other) => nameOf(other) !== nameOf(object));
+  for (const [i, rule] of (specOf(object).http ?? []).entries()) {
+    const name = delegateOf(rule, object);
+    if (name === undefined) continue;
+    const fault = unusable(
+      all.find((other) => nameOf(other) === name),
+      namespaceOf(object),
+    );
+    if (fault !== undefined)
+      report.warn(`spec.http[${i}].delegate`, `VirtualService ${name} ${fault}: the rule has no effect`);
+  }
+  if (!isDelegate(object)) return;
+  const used = all.some(
+    (other) =>
+      !isDelegate(other) && (specOf(other).http ?? []).some((rule) => delegateOf(rule, other) === nameOf(object)),
+  );
+  if (!used) report.warn('spec.hosts', 'is empty, which makes it a delegate, but no VirtualService delegates to it');
+}
+
+function unusable(delegate: MeshObject | undefined, namespace: string): string | undefined {
+  if (delegate === undefined) return 'is not known';
+  if (!isDelegate(delegate)) return 'has hosts, so it is no delegate';
+  const exportTo = specOf(delegate).exportTo ?? [];
+  const own = namespaceOf(delegate) === namespace;
+  const exported =
+    exportTo.length === 0 || exportTo.some((to) => to === '*' || to === namespace || (to === '.' && own));
+  return exported ? undefined : `is not exported to ${namespace}`;
+}
