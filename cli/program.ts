@@ -112,6 +112,7 @@ function objectCommands(program: Commander, command: Make): void {
     async () => (await import('./commands/analyze.ts')).analyze,
   )
     .option(...files)
+    .option('--live', 'check the files beside what the mesh holds')
     .option(...namespace)
     .addOption(output());
 }

@@ -283,22 +283,3 @@ tap.test('on a host: status, peers and dumps over the socket', async (t) => {
   const long = `/${'x'.repeat(107)}`;
   t.match(await run(['status', '--socket', long]), { code: 1, err: /longer than the 107 bytes .* shorter path/ });
 });
-
-tap.test('analyze works offline', async (t) => {
-  const dir = t.testdir({
-    'good.yaml':
-      'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  selector: {app: a}\n  ports: [{port: 80}]\n',
-    'bad.yaml':
-      'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  selector: {app: a}\n  ports: [{prt: 80}]\n',
-  });
-  t.match(await run(['analyze', '-f', join(dir, 'good.yaml')]), {
-    code: 0,
-    out: /good.yaml:5:3: warning: Service a: spec.selector: no WorkloadGroup/,
-  });
-  const bad = await run(['analyze', '-f', join(dir, 'bad.yaml'), '-o', 'json']);
-  t.equal(bad.code, 1);
-  t.match(JSON.parse(bad.out), {
-    kind: 'Analysis',
-    findings: [{ severity: 'error', path: 'spec.ports[0].prt', at: /bad\.yaml:6:12$/ }],
-  });
-});

@@ -1,0 +1,233 @@
+import { hostsMatch, ipVersion } from '../formats.ts';
+import type { MeshObject } from '../object.ts';
+import type { Findings } from './finding.ts';
+import { fullHost, isVisible, type MeshFacts, namespaceOf, type ServiceFact } from './model.ts';
+import { subsetsOf } from './subsets.ts';
+
+interface Destination {
+  readonly host?: string;
+  readonly subset?: string;
+  readonly port?: { readonly number?: number };
+}
+
+interface Rule {
+  readonly match?: readonly { readonly port?: number; readonly gateways?: readonly string[] }[];
+  readonly route?: readonly { readonly destination?: Destination }[];
+  readonly mirror?: Destination;
+  readonly mirrors?: readonly { readonly destination?: Destination }[];
+  readonly delegate?: { readonly name?: string; readonly namespace?: string };
+}
+
+interface VirtualServiceShape {
+  readonly hosts?: readonly string[];
+  readonly gateways?: readonly string[];
+  readonly exportTo?: readonly string[];
+  readonly http?: readonly Rule[];
+  readonly tcp?: readonly Rule[];
+  readonly tls?: readonly Rule[];
+}
+
+/** A VirtualService beside the rest: what it leads to, the gateways it is bound to, others that claim its hosts. */
+export function analyzeVirtualService(object: MeshObject, facts: MeshFacts, findings: Findings): void {
+  const spec = (object.spec ?? {}) as VirtualServiceShape;
+  const namespace = namespaceOf(object);
+  const seen = new Set<string>();
+  for (const [path, destination] of destinationsOf(spec)) {
+    // One line a mistake, not one a route.
+    const key = JSON.stringify([destination.host, destination.subset, destination.port]);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    checkDestination(destination, path, namespace, facts, findings);
+  }
+  checkDelegates(spec, namespace, facts, findings);
+  checkGateways(spec, namespace, facts, findings);
+  checkConflicts(object, spec, facts, findings);
+}
+
+function* destinationsOf(spec: VirtualServiceShape): Generator<readonly [path: string, destination: Destination]> {
+  for (const field of ['http', 'tcp', 'tls'] as const) {
+    for (const [i, rule] of (spec[field] ?? []).entries()) {
+      const at = `spec.${field}[${i}]`;
+      for (const [k, { destination }] of (rule.route ?? []).entries())
+        if (destination !== undefined) yield [`${at}.route[${k}].destination`, destination];
+      if (rule.mirror !== undefined) yield [`${at}.mirror`, rule.mirror];
+      for (const [k, { destination }] of (rule.mirrors ?? []).entries())
+        if (destination !== undefined) yield [`${at}.mirrors[${k}].destination`, destination];
+    }
+  }
+}
+
+function checkDestination(
+  { host = '', subset, port }: Destination,
+  path: string,
+  namespace: string,
+  facts: MeshFacts,
+  findings: Findings,
+): void {
+  const name = fullHost(host, namespace);
+  if (ipVersion(name) !== 0) return;
+  const services = facts.find(host, namespace);
+  if (services.length === 0) {
+    notFound(
+      findings,
+      facts,
+      `${path}.host`,
+      `host ${name} is not known: no Service or ServiceEntry ${facts.where} has it`,
+    );
+    return;
+  }
+  const visible = services.filter((service) => isVisible(service, namespace));
+  if (visible.length === 0) {
+    findings.warn('notVisible', `${path}.host`, `host ${name} is not exported to namespace ${namespace}`);
+    return;
+  }
+  checkPortOf(port?.number, visible, path, name, findings);
+  if (subset !== undefined) checkSubset(subset, path, name, visible, facts, findings);
+}
+
+function checkPortOf(
+  number: number | undefined,
+  services: readonly ServiceFact[],
+  path: string,
+  host: string,
+  findings: Findings,
+): void {
+  const ports = [...new Set(services.flatMap((service) => service.ports.map((port) => port.number)))];
+  if (number === undefined && ports.length > 1)
+    findings.warn(
+      'portNeeded',
+      path,
+      `${host} has ${ports.length} ports: without port.number a call goes to the port that it was made to`,
+    );
+  if (number !== undefined && ports.length > 0 && !ports.includes(number))
+    findings.error('portUnknown', `${path}.port`, `${host} has no port ${number}: it has ${ports.join(', ')}`);
+}
+
+function checkSubset(
+  subset: string,
+  path: string,
+  host: string,
+  services: readonly ServiceFact[],
+  facts: MeshFacts,
+  findings: Findings,
+): void {
+  const subsets = subsetsOf(host, facts);
+  const found = subsets.find((one) => one.name === subset);
+  if (found === undefined) {
+    const known = [...new Set(subsets.map((one) => one.name))].join(', ') || 'none';
+    notFound(
+      findings,
+      facts,
+      `${path}.subset`,
+      `subset ${subset} of ${host} is not known: no DestinationRule ${facts.where} defines it (known: ${known})`,
+    );
+    return;
+  }
+  const members = services.flatMap((service) => service.members);
+  if (members.length > 0 && !members.some((member) => found.selects(member.labels)))
+    findings.warn(
+      'emptySubset',
+      `${path}.subset`,
+      `subset ${subset} of ${host} has no endpoint: nothing carries its labels`,
+    );
+}
+
+/** What is missing offline may be in the mesh. */
+function notFound(findings: Findings, facts: MeshFacts, path: string, message: string): void {
+  if (facts.complete) findings.error('referencedNotFound', path, message);
+  else findings.warn('referencedNotFound', path, message);
+}
+
+function checkDelegates(spec: VirtualServiceShape, namespace: string, facts: MeshFacts, findings: Findings): void {
+  for (const [i, { delegate }] of (spec.http ?? []).entries()) {
+    if (delegate === undefined) continue;
+    const where = delegate.namespace || namespace;
+    const found = facts
+      .list('VirtualService')
+      .find((one) => one.metadata.name === delegate.name && namespaceOf(one) === where);
+    const path = `spec.http[${i}].delegate`;
+    if (found === undefined)
+      notFound(
+        findings,
+        facts,
+        path,
+        `VirtualService ${where}/${delegate.name} is not ${facts.where}: the rule leads nowhere`,
+      );
+    else if (((found.spec as VirtualServiceShape | undefined)?.hosts ?? []).length > 0)
+      findings.error(
+        'referencedNotFound',
+        path,
+        `VirtualService ${where}/${delegate.name} has hosts of its own: it cannot be a delegate`,
+      );
+  }
+}
+
+interface GatewayShape {
+  readonly servers?: readonly { readonly hosts?: readonly string[] }[];
+}
+
+function checkGateways(spec: VirtualServiceShape, namespace: string, facts: MeshFacts, findings: Findings): void {
+  for (const [i, name] of (spec.gateways ?? []).entries()) {
+    if (name === 'mesh') continue;
+    const [where, bare] = name.includes('/') ? (name.split('/', 2) as [string, string]) : [namespace, name];
+    const path = `spec.gateways[${i}]`;
+    const gateway = facts.list('Gateway').find((one) => one.metadata.name === bare && namespaceOf(one) === where);
+    if (gateway === undefined) {
+      notFound(findings, facts, path, `Gateway ${where}/${bare} is not ${facts.where}`);
+      continue;
+    }
+    const served = ((gateway.spec as GatewayShape | undefined)?.servers ?? []).flatMap((server) => server.hosts ?? []);
+    for (const [k, host] of (spec.hosts ?? []).entries()) {
+      const name = fullHost(host, namespace);
+      if (!served.some((pattern) => admits(pattern, where, name, namespace)))
+        findings.warn('hostNotInGateway', `spec.hosts[${k}]`, `no server of Gateway ${where}/${bare} has host ${name}`);
+    }
+  }
+}
+
+/** `NAMESPACE/HOST` of a Gateway's server: which namespaces' VirtualServices it admits, `.` its own. */
+function admits(pattern: string, gateway: string, host: string, namespace: string): boolean {
+  const slash = pattern.indexOf('/');
+  const from = slash < 0 ? '*' : pattern.slice(0, slash);
+  const name = slash < 0 ? pattern : pattern.slice(slash + 1);
+  return (from === '*' || from === namespace || (from === '.' && gateway === namespace)) && hostsMatch(name, host);
+}
+
+/** In the mesh one VirtualService counts for a host; at gateways they are put together, so only the mesh's can be in each other's way. */
+function checkConflicts(object: MeshObject, spec: VirtualServiceShape, facts: MeshFacts, findings: Findings): void {
+  if (!inMesh(spec)) return;
+  const namespace = namespaceOf(object);
+  for (const other of facts.list('VirtualService')) {
+    if (other === object || (other.metadata.name === object.metadata.name && namespaceOf(other) === namespace))
+      continue;
+    const theirs = (other.spec ?? {}) as VirtualServiceShape;
+    if (!inMesh(theirs) || !seenTogether(namespace, spec, namespaceOf(other), theirs)) continue;
+    const hosts = new Set((theirs.hosts ?? []).map((host) => fullHost(host, namespaceOf(other))));
+    for (const [i, host] of (spec.hosts ?? []).entries()) {
+      const name = fullHost(host, namespace);
+      if (hosts.has(name))
+        findings.warn(
+          'conflictingHosts',
+          `spec.hosts[${i}]`,
+          `VirtualService ${namespaceOf(other)}/${other.metadata.name} has host ${name} too: in the mesh the older of them counts alone`,
+        );
+    }
+  }
+}
+
+function inMesh({ gateways = [], hosts = [] }: VirtualServiceShape): boolean {
+  return hosts.length > 0 && (gateways.length === 0 || gateways.includes('mesh'));
+}
+
+/** Whether a client may see both: not when each is for its own namespace only. */
+function seenTogether(
+  a: string,
+  { exportTo: toA }: VirtualServiceShape,
+  b: string,
+  { exportTo: toB }: VirtualServiceShape,
+) {
+  const seen = (namespace: string, to: readonly string[] | undefined, client: string) =>
+    isVisible({ namespace, exportTo: to ?? [] }, client);
+  const clients = [a, b, ...(toA ?? []), ...(toB ?? [])].filter((one) => !['.', '*', '~'].includes(one));
+  return clients.some((client) => seen(a, toA, client) && seen(b, toB, client));
+}
