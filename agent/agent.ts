@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { Registry } from 'prom-client';
+import { isWithin } from '../api/cidr.ts';
 import { isClaimable } from '../api/gossip/address.ts';
 import { hostSpiffeId } from '../api/identity/spiffe-id.ts';
 import type { DesiredConfig } from '../api/signed-config/desired-config.ts';
@@ -20,6 +21,7 @@ import { CLUSTER_DOMAIN, createNames, isBelow } from './dns/resolve.ts';
 import { createDns, type Dns } from './dns/server.ts';
 import { findResolvers } from './dns/upstreams.ts';
 import { createEnvoyAdmin, type EnvoyAdmin } from './envoy/admin.ts';
+import { createProxyConcurrency, type ProxyConcurrency } from './envoy/concurrency.ts';
 import { proxyPaths } from './envoy/paths.ts';
 import { createGossip } from './gossip/gossip.ts';
 import type { Gossip } from './gossip/gossip-api.ts';
@@ -33,10 +35,12 @@ import type { Quarantine } from './quarantine/quarantine.ts';
 import { createReconciler, type Reconciler, type Run } from './reconcile.ts';
 import { meshResolver } from './redirect/build-spec.ts';
 import type { MeshResolver } from './redirect/spec.ts';
-import { isWithin } from './vip-ranges.ts';
 import { createTlsFiles, type TlsFiles } from './tls-files/tls-files.ts';
 import { dnsNamespaces, type PortAssignment } from './workloads/bind.ts';
 import { createPortWatcher, type PortWatcher } from './workloads/port-watcher.ts';
+import { look } from './workloads/probes/calls.ts';
+import { type KnownHealth, saveProbeHealth } from './workloads/probes/probe-file.ts';
+import { createProber, type Prober } from './workloads/probes/prober.ts';
 import { loadMessages } from './xds/messages.ts';
 import { createXds, type Xds } from './xds/server.ts';
 
@@ -61,6 +65,8 @@ export interface Found {
   readonly seeds: readonly string[];
   readonly quarantine: Quarantine;
   readonly assigned: PortAssignment;
+  /** Of an agent before this one. */
+  readonly probed: KnownHealth;
 }
 
 /** The rooms of one agent, joined; nothing is started. */
@@ -73,8 +79,10 @@ export interface Rooms {
   readonly tlsFiles: TlsFiles;
   readonly gossip: Gossip;
   readonly watcher: PortWatcher;
+  readonly prober: Prober;
   readonly xds: Xds;
   readonly envoy: EnvoyAdmin;
+  readonly concurrency: ProxyConcurrency;
   readonly dns: Dns | undefined;
   readonly reconciler: Reconciler;
   /** What systemd-resolved is told of the mesh's names, where it answers on this host; undefined when DNS is off. */
@@ -88,6 +96,9 @@ export interface Handlers {
   onRun(run: Run): void;
   onQuarantine(state: Quarantine): void;
 }
+
+/** In RUN_DIR: which workloads were healthy by their probes. */
+export const PROBE_FILE = 'probes.json';
 
 const NO_NAMES = createNames(() => new Map());
 
@@ -156,6 +167,17 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
   });
   const tlsFiles = createTlsFiles({ folder: config.tlsFiles, clock, log: room('tls-files') });
   const watcher = createPortWatcher({ sockets: found.sockets, clock, log: room('workloads') });
+  const prober = createProber({
+    look,
+    ownership: (group) => watcher.states().get(group)?.probe,
+    address: () => found.facts.view().addresses[0],
+    known: found.probed,
+    save: (known) => saveProbeHealth(join(config.runDir, PROBE_FILE), known),
+    clock,
+    log: room('probes'),
+    registry,
+  });
+  const envoy = createEnvoyAdmin(paths.adminSocket);
   const xds = createXds({
     socketPath: paths.xdsSocket,
     messages: loadMessages(deps.descriptors),
@@ -180,7 +202,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     uids: () => found.facts.uids(),
     unresolved: () => found.facts.unresolved(),
     ownUids: new Set([found.facts.own.proxy, found.facts.own.agent]),
-    health: (group) => watcher.health(group),
+    health: (group) => (prober.health(group) === 'healthy' ? watcher.health(group) : 'unhealthy'),
     assigned: found.assigned,
     quarantine: found.quarantine,
     xds,
@@ -202,8 +224,10 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     tlsFiles,
     gossip,
     watcher,
+    prober,
     xds,
-    envoy: createEnvoyAdmin(paths.adminSocket),
+    envoy,
+    concurrency: createProxyConcurrency({ file: paths.concurrency, running: envoy.concurrency, log: room('envoy') }),
     dns,
     reconciler,
     resolver,
@@ -235,7 +259,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
 
 /** Lets rooms hear of one another. Called once, before anything is started. */
 export function connect(rooms: Rooms, config: AgentConfig): void {
-  const { controlplane, gossip, identity, reconciler, watcher, xds } = rooms;
+  const { controlplane, gossip, identity, prober, reconciler, watcher, xds } = rooms;
   let trusted = '';
   controlplane.onAccepted((desired) => {
     gossip.onConfigChanged();
@@ -251,6 +275,7 @@ export function connect(rooms: Rooms, config: AgentConfig): void {
   const host = hostSpiffeId(config.trustDomain, config.host);
   identity.onChange((names) => names.includes(host) && gossip.onIdentityChanged());
   watcher.onChange(() => reconciler.request());
+  prober.onChange(() => reconciler.request());
   xds.onStatus(() => reconciler.onVerdict());
 }
 

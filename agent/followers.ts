@@ -8,6 +8,7 @@ import type { Logger } from '../runtime/log.ts';
 import type { Rooms } from './agent.ts';
 import type { AgentConfig } from './config.ts';
 import type { HostFacts } from './host-facts.ts';
+import type { WorkloadView } from './mesh-view/view.ts';
 import type { Run } from './reconcile.ts';
 import { buildRedirectSpec } from './redirect/build-spec.ts';
 import type { RedirectResult } from './redirect/result.ts';
@@ -36,7 +37,7 @@ export function createFollowers(
   redirection: Redirection | undefined,
   log: Logger,
 ): Followers {
-  const { gossip, identity, reconciler, watcher, xds, envoy } = rooms;
+  const { gossip, identity, prober, reconciler, watcher, xds, envoy } = rooms;
   const identities = onChange(identity.setWorkloads);
   const watched = onChange(watcher.watch);
   const assigned = onChange((ports: Run['bound']['assigned']) =>
@@ -73,20 +74,27 @@ export function createFollowers(
       identities([...workloads, ...run.bound.gateways].map(({ group, spiffeId }) => ({ group, spiffeId })));
       rooms.gatewaySecrets.want(run.resources.secrets);
       rooms.tlsFiles.want(run.resources.secretOrigins);
+      const applicationPorts = new Map(run.view.workloads.map((one) => [one.group, one.applicationPorts]));
       watched(
-        workloads.map(({ group, ports, uid }) => ({
+        workloads.map(({ group, ports, uid, probe }) => ({
           group,
-          ports: ports.map((port) => port.number),
+          ports: applicationPorts.get(group) ?? ports.map((port) => port.number),
           ownerUids: new Set([uid, ...ownersOf(group)]),
+          ...(probe === undefined
+            ? {}
+            : { probe: { port: probe.call.port, loopback: probe.call.loopback !== undefined } }),
         })),
       );
+      prober.watch(workloads.map(({ group, probe }) => ({ group, plan: probe })));
       assigned(run.bound.assigned);
+      void rooms.concurrency.want(run.view.concurrency);
       publish();
     },
     onVerdict() {
+      void rooms.concurrency.look();
       const run = reconciler.last();
       if (redirection === undefined || run === undefined || leaving || !xds.status().settled) return;
-      const inbound = new Map(run.view.workloads.map((workload) => [workload.group, workload.inboundPorts]));
+      const views = new Map(run.view.workloads.map((workload) => [workload.group, workload]));
       redirection.want(
         buildRedirectSpec({
           proxyUid: facts.own.proxy,
@@ -95,11 +103,13 @@ export function createFollowers(
             uid,
             outboundPort,
             dnsPort,
-            inboundPorts: (inbound.get(group) ?? []).map(({ number, mode }) => ({ number, mode })),
+            inboundPorts: views.get(group)?.inboundPorts ?? [],
+            sockets: ownSockets(views.get(group)),
             portOwnerUids: ownersOf(group),
           })),
           dns: config.dns.enabled,
           vipRanges: run.view.vipRanges,
+          proberUid: run.bound.workloads.some(({ probe }) => probe !== undefined) ? facts.own.agent : undefined,
           resolver: rooms.resolver(run.view),
         }),
       );
@@ -122,6 +132,13 @@ export function createFollowers(
       await delay(DRAIN_MS);
     },
   };
+}
+
+/** Where the proxy itself listens for a workload's calls. */
+function ownSockets(workload: WorkloadView | undefined): { readonly address: string; readonly port: number }[] {
+  return (workload?.egress ?? []).flatMap(({ captured, bind, port }) =>
+    captured || bind === undefined || port === undefined ? [] : [{ address: bind, port: port.number }],
+  );
 }
 
 /** Calls `act` with a value only when it differs from the one before; sets count by their members. */

@@ -10,7 +10,7 @@ import type { Clock } from '../runtime/clock.ts';
 import { type Part, startParts } from '../runtime/lifecycle.ts';
 import { createAdmin } from './admin/admin-server.ts';
 import { createMetricsServer } from './admin/metrics-server.ts';
-import { type AgentDeps, connect, joinRooms, type Rooms } from './agent.ts';
+import { type AgentDeps, connect, joinRooms, PROBE_FILE, type Rooms } from './agent.ts';
 import { registerAgentMetrics } from './agent-metrics.ts';
 import { type CaptureTimes, createCaptureTimes } from './capture-times.ts';
 import type { AgentConfig } from './config.ts';
@@ -32,6 +32,7 @@ import { neverPorts } from './redirect/policy.ts';
 import { createRedirection, type Redirection } from './redirection.ts';
 import { agentStatus, hostStatus } from './status.ts';
 import { loadPortAssignment } from './workloads/port-store.ts';
+import { loadProbeHealth } from './workloads/probes/probe-file.ts';
 
 export interface Agent {
   status(): AgentStatus;
@@ -61,6 +62,7 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps, signal: A
       seeds: await loadSeeds(state('seeds.json')),
       quarantine: await loadQuarantine(state('quarantine.json'), log),
       assigned: await loadPortAssignment(state('workload-ports.json')),
+      probed: await loadProbeHealth(join(config.runDir, PROBE_FILE)),
     },
     deps,
     {
@@ -203,6 +205,7 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
       ...local,
       questions,
       watcher,
+      rooms.prober,
       xds,
       warmStart,
       ...(dns === undefined ? [] : [dns]),
@@ -288,6 +291,8 @@ function createStatus(
       controllers: rooms.controllers(),
       problems: [
         ...(dns?.problems() ?? []),
+        ...rooms.prober.problems(),
+        ...rooms.concurrency.problems(),
         ...(redirection?.problems() ?? []),
         ...rooms.gatewaySecrets.problems(),
         ...rooms.tlsFiles.problems(),
