@@ -121,7 +121,7 @@ function checkCombination(route: HttpRoute, actions: Actions, path: string, repo
     if (actions[field] !== undefined)
       report.add(`${path}.${field}`, `HTTP route cannot contain both ${field} and ${answer}`);
   }
-  for (const field of ['mirror', 'mirrors', 'retries', 'timeout'] as const) {
+  for (const field of ['mirror', 'mirrors', 'retries', 'timeout', 'corsPolicy'] as const) {
     if (actions[field] !== undefined)
       report.warn(
         `${path}.${field}`,

@@ -154,6 +154,7 @@ const WARNED: readonly (readonly [string, string, RegExp])[] = [
   [one('fault: {delay: {fixedDelay: 1s, percent: 5}}'), 'spec.http[0].fault.delay.percent', /deprecated/],
   [one('mirror: {host: b}, mirrorPercent: 5'), 'spec.http[0].mirrorPercent', /deprecated/],
   [vs('{redirect: {uri: /}, timeout: 1s}'), 'spec.http[0].timeout', /has no effect/],
+  [vs('{directResponse: {status: 200}, corsPolicy: {maxAge: 1s}}'), 'spec.http[0].corsPolicy', /has no effect/],
   [vs('{directResponse: {status: 200}, retries: {attempts: 1}}'), 'spec.http[0].retries', /has no effect/],
   [one('match: [{headers: {method: {exact: GET}}}]'), 'spec.http[0].match[0].headers.method', /match's field method/],
   [`{hosts: [a.b], tls: [{match: [{sniHosts: [1.2.3.4]}], ${ROUTE}}]}`, 'spec.tls[0].match[0].sniHosts[0]', /SNI spec/],
