@@ -242,4 +242,22 @@ export const RUNNING: Rows = [
       t.match((await ask(MESH_NAME)).out, /^240\.240\./, 'mesh names are back');
     },
   ],
+  [
+    'an agent that has failed: Envoy and the rules stay; systemctl stop takes all away all the same',
+    async (t, { mesh: { a }, mesh, before }) => {
+      await a.must("cp -p /etc/mesh/agent.yaml /root/good && echo 'no-such-key: 1' >> /etc/mesh/agent.yaml");
+      await a.must('kill -KILL $(systemctl show -p MainPID --value mesh-agent)');
+      await eventually(
+        'it has failed',
+        10_000,
+        async () => (await a.exec('systemctl is-failed mesh-agent')).out.trim() === 'failed',
+      );
+      t.match(await rulesOf(a), /MESH_OUTPUT/, 'fail static: the rules stand');
+      t.ok(await isActive(a, 'mesh-proxy'), 'and Envoy serves');
+      await a.must('mv /root/good /etc/mesh/agent.yaml && systemctl stop mesh-agent');
+      await asBefore(t, a, before.get('a')!);
+      await a.must('systemctl start mesh-agent');
+      await waitServing(mesh, 2);
+    },
+  ],
 ];
