@@ -10,6 +10,7 @@ import {
   type HostAnswer,
   type HostQuery,
   type ListenerRow,
+  type ServiceAnswer,
 } from '../api/http/host-query.ts';
 import { createNames } from './dns/resolve.ts';
 import type { DumpPart, EnvoyAdmin } from './envoy/admin.ts';
@@ -67,11 +68,32 @@ export function createLook(deps: LookDeps): Look {
           return { ...base, levels: await deps.envoy.logLevels(query.levels) };
         case 'why':
           return { ...base, trace: await why(query, sourcesOf(deps)) };
+        case 'service':
+          return { ...base, services: servicesOf(query.host, deps.last()) };
         case 'admit':
           return { ...base, trace: await admit(query, sourcesOf(deps), MESH_PROTOCOLS) };
       }
     },
   };
+}
+
+/** Enough for people; a service of thousands is looked at by `proxy-config endpoints`. */
+const MAX_ENDPOINTS = 1000;
+
+function servicesOf(host: string, run: Run | undefined): ServiceAnswer[] {
+  const services = (run?.view.services ?? []).filter((service) => service.host === host.toLowerCase());
+  return services.map(({ namespace, addresses, endpoints }) => ({
+    namespace,
+    addresses,
+    endpoints: endpoints.slice(0, MAX_ENDPOINTS).map(({ id, addresses: own, health, labels, locality, ports }) => ({
+      id,
+      addresses: own,
+      health,
+      labels,
+      locality,
+      ports: Object.fromEntries(Object.entries(ports).map(([number, { port }]) => [number, port])),
+    })),
+  }));
 }
 
 const MESH_PROTOCOLS = { http: [ALPN.http2, ALPN.http], bytes: [ALPN.tcp] };

@@ -90,7 +90,7 @@ function objectCommands(program: Commander, command: Make): void {
   command(
     program,
     'describe <kind-or-host> [name]',
-    'a host: what it runs and what its Envoy refused; or an object',
+    'a host: what it runs and what its Envoy refused; a service: who serves it and what shapes it; or an object',
     async () => (await import('./commands/describe.ts')).describe,
   )
     .option(...namespace)

@@ -77,7 +77,30 @@ export interface LogQuery {
   readonly levels?: Readonly<Record<string, string>>;
 }
 
-export type HostQuery = ConfigQuery | WhyQuery | AdmitQuery | LogQuery;
+/** A service as the host sees it: its addresses, and who serves it by gossip and config. */
+export interface ServiceQuery {
+  readonly ask: 'service';
+  /** Full name. */
+  readonly host: string;
+}
+
+export type HostQuery = ConfigQuery | WhyQuery | AdmitQuery | LogQuery | ServiceQuery;
+
+/** One definition of a service (each namespace may have its own). */
+export interface ServiceAnswer {
+  readonly namespace: string;
+  readonly addresses: readonly string[];
+  readonly endpoints: readonly {
+    /** `HOST/NAMESPACE/GROUP` for what a host of the mesh serves. */
+    readonly id: string;
+    readonly addresses: readonly string[];
+    readonly health: string;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly locality: string;
+    /** Port at which it serves, by port of the service. */
+    readonly ports: Readonly<Record<string, number>>;
+  }[];
+}
 
 export interface ListenerRow {
   readonly listener: string;
@@ -188,6 +211,7 @@ export interface HostAnswer {
   readonly left?: number;
   readonly trace?: Trace;
   readonly levels?: Readonly<Record<string, string>>;
+  readonly services?: readonly ServiceAnswer[];
 }
 
 /** In bytes and ms. A question that was not answered in `answerWithinMs` is given up. */
@@ -214,8 +238,10 @@ export function parseHostQuery(body: unknown): HostQuery {
       return admitQuery(only(from, ['ask', 'port', 'peer', 'source', 'http']));
     case 'log':
       return logQuery(only(from, ['ask', 'levels']));
+    case 'service':
+      return { ask: 'service', host: printable(only(from, ['ask', 'host']).host, 'host') };
     default:
-      throw invalid('ask', 'one of config, why, admit, log');
+      throw invalid('ask', 'one of config, why, admit, log, service');
   }
 }
 

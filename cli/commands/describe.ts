@@ -9,6 +9,7 @@ import { getObject, kindsTyped, listObjects, scopeOf } from '../client/resources
 import { type CliContext, type Command, EXIT } from '../context.ts';
 import { type OutputFormat, renderData } from '../output/json.ts';
 import { age, plain, renderTable } from '../output/table.ts';
+import { describeService } from './describe-service.ts';
 import { targets } from './get.ts';
 
 interface DescribeOptions {
@@ -18,7 +19,7 @@ interface DescribeOptions {
 
 const HOST_KIND = kindByName('Host') as KindInfo;
 
-/** `meshctl describe [host] NAME` for a host, `meshctl describe KIND NAME` for an object. */
+/** `meshctl describe [host] NAME` for a host, `describe service NAME` for who serves it and what shapes it, `describe KIND NAME` for an object. */
 export const describe: Command<DescribeOptions> = async (context, options, args) => {
   const client = await connectApi(context, options);
   const { typed, names } =
@@ -33,6 +34,7 @@ export const describe: Command<DescribeOptions> = async (context, options, args)
     context.err(`error: ${info.singular} ${name} not found`);
     return EXIT.failed;
   }
+  if (info.kind === 'Service' || info.kind === 'ServiceEntry') return describeService(context, client, object, options);
   if (info.kind === 'Host') return describeHost(context, client, object as unknown as Host, options.output);
   return describeObject(context, client, object, options.output);
 };

@@ -244,6 +244,30 @@ test('proxy-config: rows by filter, whole resources, no keys', async (t) => {
   ]);
 });
 
+test('a service as a host sees it', async (t) => {
+  const { services } = await (looks.get('b') as Look).answer({
+    ask: 'service',
+    host: 'reviews.default.svc.cluster.local',
+  });
+  t.match(services, [
+    {
+      namespace: 'default',
+      addresses: ['240.240.0.1', 'fd6d:6573:6800::1'],
+      endpoints: [
+        {
+          id: 'b/default/reviews-v1',
+          addresses: ['10.66.0.2'],
+          health: 'healthy',
+          labels: { version: 'v1' },
+          ports: { 80: 9080, 5432: 5432 },
+        },
+        { id: 'c/default/reviews-v2' },
+      ],
+    },
+  ]);
+  t.same((await (looks.get('b') as Look).answer({ ask: 'service', host: 'nobody' })).services, []);
+});
+
 test('log levels: read, one, all', async (t) => {
   const log = async (levels?: Record<string, string>) =>
     (await (looks.get('a') as Look).answer({ ask: 'log', ...(levels === undefined ? {} : { levels }) })).levels ?? {};
