@@ -43,7 +43,7 @@ export function bigMesh({ services, hosts, identities = 1 }: MeshSize): TestMesh
   ];
   const vips = numbers.map((i): [string, { v4: string; v6: string }] => [
     `svc${i}.default.svc.cluster.local`,
-    { v4: `240.240.${i >> 8}.${(i % 256) + 1}`, v6: `fd6d:6573:6800::${(i + 1).toString(16)}` },
+    { v4: `240.240.${(i + 1) >> 8}.${(i + 1) % 256}`, v6: `fd6d:6573:6800::${(i + 1).toString(16)}` },
   ]);
   const all = served.map(
     (groups, h): TestHost => ({

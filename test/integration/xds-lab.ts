@@ -39,7 +39,8 @@ export interface XdsLab {
   startAgent(): Promise<void>;
   /** Resolves when the agent has died of the next refusal: it neither sends nor writes anything after it. */
   dieOnRefusal(): Promise<void>;
-  startEnvoy(): void;
+  /** Starts Envoy and returns its process id. */
+  startEnvoy(): number;
   stopEnvoy(): Promise<void>;
   /** Resources and removals sent by type since the last call. */
   sent(): Promise<Record<string, number>>;
@@ -119,7 +120,11 @@ export async function openLab(undo: Undo): Promise<XdsLab> {
           });
         };
       }),
-    startEnvoy: () => (stopEnvoy = startEnvoy(dir)),
+    startEnvoy: () => {
+      const envoy = startEnvoy(dir);
+      stopEnvoy = envoy.stop;
+      return envoy.pid;
+    },
     stopEnvoy: () => stopEnvoy(),
     async sent() {
       const metric = await registry.getSingleMetric('mesh_agent_xds_resources_sent_total')?.get();
@@ -140,7 +145,7 @@ export async function openLab(undo: Undo): Promise<XdsLab> {
 }
 
 /** Ends it by its pid, and waits for that. */
-function startEnvoy(dir: string): () => Promise<void> {
+function startEnvoy(dir: string): { readonly pid: number; stop(): Promise<void> } {
   const log = openSync(join(dir, 'envoy.log'), 'a');
   const args = [
     '-c',
@@ -153,9 +158,12 @@ function startEnvoy(dir: string): () => Promise<void> {
   ];
   const child = spawn(ENVOY, [...args, '--log-level', 'warning'], { stdio: ['ignore', log, log] });
   const exited = new Promise((resolve) => child.once('exit', resolve));
-  return async () => {
-    child.kill('SIGKILL');
-    await exited;
+  return {
+    pid: child.pid as number,
+    async stop() {
+      child.kill('SIGKILL');
+      await exited;
+    },
   };
 }
 
