@@ -20,6 +20,12 @@ export interface Merged {
 }
 
 /**
+ * What one root may grow to, in comparisons of its matches with its delegates'. Rules beyond have no effect: a namespace could otherwise
+ * multiply two objects of thousands of matches, on every host of the mesh.
+ */
+const MAX_COMPARISONS = 20_000;
+
+/**
  * Puts delegates' rules where the root delegates to them. `find` takes `NAMESPACE/NAME` and knows VirtualServices without hosts only. A rule
  * goes where its delegate is missing or not exported to the root's namespace; a delegate's rule goes where it is no subset of the root's,
  * or delegates again. Source: Istio, VirtualService, HTTPRoute.delegate.
@@ -29,6 +35,7 @@ export function mergeDelegates(
   find: (name: string) => Typed<VirtualServiceSpec> | undefined,
 ): Merged {
   const delegates = new Set<ObjectKey>();
+  let left = MAX_COMPARISONS;
   const rules = (root.spec.http ?? []).flatMap((rule, index): [HttpRoute, RuleSource][] => {
     if (rule.delegate === undefined) return [[rule, { origin: root.key, path: `spec.http[${index}]` }]];
     const { name = '', namespace } = rule.delegate;
@@ -37,6 +44,8 @@ export function mergeDelegates(
     delegates.add(found.key);
     if (!isExportedTo(found.spec.exportTo, found.namespace, root.namespace)) return [];
     return (found.spec.http ?? []).flatMap((own, position) => {
+      left -= Math.max(1, rule.match?.length ?? 0) * Math.max(1, own.match?.length ?? 0);
+      if (left < 0) return [];
       const merged = mergeRule(rule, own, found.namespace);
       return merged === undefined ? [] : [[merged, { origin: found.key, path: `spec.http[${position}]` }]];
     });

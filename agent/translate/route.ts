@@ -203,13 +203,17 @@ function unregisteredHosts(scope: RouteScope, origins: string[]): JsonObject[] {
     const beside = own.length === 0 ? port === 80 : own.some((service) => services.includes(service));
     const here = unknown.filter((host) => beside || services.some((service) => hostMatches(service.host, host)));
     if (here.length === 0) continue;
-    for (const host of here) {
+    // One virtual host for all of them: copies of an object's rules for each of its hosts could be made to fill the memory.
+    const groups = client.destinations.some(isDynamic) ? here.map((host) => [host]) : [here];
+    for (const group of groups) {
+      const [host = ''] = group;
       const routes = ruleRoutes(contextOf(scope, vs.namespace, host), vs);
       if (routes.length === 0) break;
       origins.push(...vs.origins);
       const cover = services.find((service) => isDynamic(service) && hostMatches(service.host, host));
       const guarded = cover === undefined ? routes : atServicePort(scope, cover, routes);
-      result.push({ name: `${host}:${port}`, domains: [domain(host)], routes: guarded });
+      const name = `${groups.length === 1 ? vs.key : `${vs.key}/${host}`}:${port}`;
+      result.push({ name, domains: group.map(domain), routes: guarded });
     }
   }
   return result;

@@ -194,3 +194,16 @@ test('the VirtualServices of a host: the most specific, then the oldest; exportT
   t.same(of('*.y.x.example'), ['wilder']);
   t.same(of('else'), []);
 });
+
+test('a root and a delegate of thousands of matches do not multiply without bound', async (t) => {
+  const many = Array.from({ length: 3000 }, (_, i) => ({ headers: { [`h${i}`]: {} } }));
+  const started = performance.now();
+  const rules = merged({ match: many }, [
+    { match: many.slice(0, 5), route: to('x') },
+    { match: many, route: to('y') },
+    { route: to('z') },
+  ]);
+  t.ok(rules.reduce((sum, rule) => sum + (rule.match?.length ?? 1), 0) <= 20_000);
+  t.equal(rules[0]?.match?.length, 15_000, 'what is within the bound stands');
+  t.ok(performance.now() - started < 2000);
+});

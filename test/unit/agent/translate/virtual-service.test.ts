@@ -214,3 +214,26 @@ test('a copy goes under its caller’s own identity', async (t) => {
   const plain = [...set.resources.cluster.values()].filter(({ name }) => !name.includes('~mirror@'));
   t.notMatch(JSON.stringify(plain), /"default_value":"spiffe/, 'no other cluster has an identity of its own');
 });
+
+test('rules of an object with many hosts that no service defines stand once', async (t) => {
+  const hosts = Array.from({ length: 500 }, (_, i) => `h${i}.up`);
+  const set = translate(
+    meshView({
+      objects: [
+        ...MESH,
+        vs('a', { hosts, http: [answer(201)] }, 1),
+        vs('b', { hosts: ['h1.up', 'other.up'], http: [answer(202)] }, 2),
+      ],
+      hosts: HOSTS,
+      vips: VIPS,
+    }),
+  );
+  const config = set.resources.route.get('outbound_.80_.default/web')?.body as Body;
+  const own = config.virtual_hosts.filter((host: Body) => host.domains.some((name: string) => name.endsWith('.up')));
+  t.same(
+    own.map((host: Body) => host.domains.length),
+    [500, 1],
+    'a host that an older object has is not the younger one’s',
+  );
+  t.equal(new Set(config.virtual_hosts.map((host: Body) => host.name)).size, config.virtual_hosts.length);
+});
