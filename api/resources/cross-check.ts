@@ -1,4 +1,5 @@
 import { checkDelegation } from './cross-check-delegate.ts';
+import { checkServicesBeside } from './cross-check-services.ts';
 import { checkSidecarBeside } from './cross-check-sidecar.ts';
 import { hostsMatch, ipVersion } from './formats.ts';
 import type { MeshObject } from './object.ts';
@@ -8,7 +9,6 @@ import type { HttpRoute } from './semantics/http-route.ts';
 import type { Destination } from './semantics/route-parts.ts';
 import type { ServiceEntrySpec } from './semantics/service-entry.ts';
 import type { VirtualServiceSpec } from './semantics/virtual-service.ts';
-import type { WorkloadFields } from './semantics/workload.ts';
 
 /** The rest of the mesh, as it will be when the object is stored (a transaction's other objects included). */
 export interface MeshLookup {
@@ -24,8 +24,8 @@ export function crossCheck(object: MeshObject, lookup: MeshLookup): Warning[] {
   const report = new Report();
   if (object.kind === 'VirtualService') checkVirtualService(object, lookup, report);
   else if (object.kind === 'DestinationRule') checkDestinationRule(object, lookup, report);
-  else if (object.kind === 'Service') checkService(object, lookup, report);
   else if (object.kind === 'Sidecar') checkSidecarBeside(object, lookup, report);
+  else checkServicesBeside(object, lookup, report);
   return report.warnings;
 }
 
@@ -129,22 +129,4 @@ function checkDestinationRule(object: MeshObject, lookup: MeshLookup, report: Re
         `DestinationRule ${namespace}/${other.metadata.name} is for ${host} too: the older one counts where they differ`,
       );
   }
-}
-
-function checkService(object: MeshObject, lookup: MeshLookup, report: Report): void {
-  const selector = Object.entries((object.spec as { selector?: Record<string, string> } | undefined)?.selector ?? {});
-  if (selector.length === 0) return;
-  const matches = (labels: Readonly<Record<string, string>> | undefined): boolean =>
-    selector.every(([key, value]) => labels?.[key] === value);
-  const here = (one: MeshObject): boolean => namespaceOf(one) === namespaceOf(object);
-  for (const group of lookup.list('WorkloadGroup')) {
-    const spec = group.spec as
-      | { metadata?: { labels?: Record<string, string> }; template?: WorkloadFields }
-      | undefined;
-    if (here(group) && matches({ ...spec?.metadata?.labels, ...spec?.template?.labels })) return;
-  }
-  for (const entry of lookup.list('WorkloadEntry')) {
-    if (here(entry) && matches((entry.spec as WorkloadFields | undefined)?.labels)) return;
-  }
-  report.warn('spec.selector', 'no WorkloadGroup or WorkloadEntry of the namespace has these labels');
 }

@@ -1,6 +1,8 @@
 // What may be pushed of services and workloads, and with which reason it may not: the gate as the controller has it.
 import { test } from 'tap';
 import { parse } from 'yaml';
+import { crossCheck } from '../../../../api/resources/cross-check.ts';
+import type { MeshObject } from '../../../../api/resources/object.ts';
 import { validateObject } from '../../../../api/resources/validate.ts';
 
 /** Spec as YAML; undefined: taken; else `path: part of the message` of what refuses it. */
@@ -141,3 +143,43 @@ check('Service', 'v1', [
   ['{type: ExternalName, externalName: a.b, clusterIP: None, ports: [{port: 80}]}', 'spec.clusterIP: ExternalName'],
   [svc('externalName: a.b'), 'spec.externalName: ExternalName only'],
 ]);
+
+test('what looks wrong beside the rest of the mesh', async (t) => {
+  const make = (kind: string, name: string, spec: object, labels?: Record<string, string>): MeshObject => ({
+    apiVersion: kind === 'Service' ? 'v1' : 'networking.istio.io/v1',
+    kind,
+    metadata: { name, namespace: 'default', ...(labels === undefined ? {} : { labels }) },
+    spec,
+  });
+  const mesh = [
+    make('Service', 'db', { selector: { app: 'db' }, ports: [{ port: 5432 }] }),
+    make('Service', 'gw', { selector: { app: 'gw' } }, { 'topology.istio.io/network': 'away' }),
+    make('WorkloadGroup', 'db', { metadata: { labels: { app: 'db' } }, template: {} }),
+    make('WorkloadEntry', 'w', { address: '10.0.0.1' }, { app: 'meta' }),
+    make('ServiceEntry', 'old', { hosts: ['x.test'], resolution: 'DNS' }),
+  ];
+  const lookup = { list: (kind: string) => mesh.filter((one) => one.kind === kind) };
+  const target = 'db.default.svc.cluster.local';
+  for (const [kind, spec, warning] of [
+    ['Service', { selector: { app: 'db' } }],
+    ['Service', { selector: { app: 'meta' } }],
+    ['Service', { selector: { app: 'none' } }, 'spec.selector'],
+    ['Service', { type: 'ExternalName', externalName: target, ports: [{ port: 5432 }] }],
+    ['Service', { type: 'ExternalName', externalName: target, ports: [{ port: 1, targetPort: 5432 }] }],
+    ['Service', { type: 'ExternalName', externalName: target, ports: [{ port: 1 }] }, 'spec.ports[0]'],
+    ['Service', { type: 'ExternalName', externalName: `un${target}`, ports: [{ port: 1 }] }, 'spec.externalName'],
+    ['Service', { type: 'ExternalName', externalName: 'db.example.com', ports: [{ port: 1 }] }],
+    ['ServiceEntry', { hosts: ['y.test'], workloadSelector: { labels: { app: 'none' } } }, 'spec.workloadSelector'],
+    ['ServiceEntry', { hosts: ['y.test', 'x.test'], resolution: 'STATIC' }, 'spec.hosts[1]'],
+    ['ServiceEntry', { hosts: ['x.test'], resolution: 'DNS' }],
+    ['ServiceEntry', { hosts: ['y.test'], endpoints: [{ network: 'away' }] }],
+    ['ServiceEntry', { hosts: ['y.test'], endpoints: [{ network: 'else' }] }, 'spec.endpoints[0].network'],
+    ['WorkloadEntry', { network: 'else' }, 'spec.network'],
+    ['WorkloadGroup', { template: { network: 'else' } }, 'spec.template.network'],
+  ] as const)
+    t.strictSame(
+      crossCheck(make(kind, 'x', spec), lookup).map(({ path }) => path),
+      warning === undefined ? [] : [warning],
+      JSON.stringify(spec),
+    );
+});

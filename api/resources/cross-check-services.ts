@@ -1,0 +1,112 @@
+import type { MeshLookup } from './cross-check.ts';
+import type { MeshObject } from './object.ts';
+import type { Report } from './report.ts';
+import type { ServiceEntrySpec } from './semantics/service-entry.ts';
+import type { WorkloadFields } from './semantics/workload.ts';
+
+interface ServiceSpec {
+  readonly type?: string;
+  readonly externalName?: string;
+  readonly selector?: Readonly<Record<string, string>>;
+  readonly ports?: readonly { readonly port?: number; readonly targetPort?: number | string }[];
+}
+
+interface GroupSpec {
+  readonly metadata?: { readonly labels?: Record<string, string> };
+  readonly template?: WorkloadFields;
+}
+
+const CLUSTER_DOMAIN = '.svc.cluster.local';
+const NETWORK_LABEL = 'topology.istio.io/network';
+
+/** What looks wrong of services and workloads only beside the rest of the mesh: warnings, as crossCheck has them. */
+export function checkServicesBeside(object: MeshObject, lookup: MeshLookup, report: Report): void {
+  switch (object.kind) {
+    case 'Service':
+      checkService(object, lookup, report);
+      return;
+    case 'ServiceEntry':
+      checkEntry(object, lookup, report);
+      return;
+    case 'WorkloadEntry':
+      checkNetwork((object.spec as WorkloadFields | undefined)?.network, 'spec.network', lookup, report);
+      return;
+    case 'WorkloadGroup':
+      checkNetwork((object.spec as GroupSpec | undefined)?.template?.network, 'spec.template.network', lookup, report);
+      return;
+  }
+}
+
+function checkService(object: MeshObject, lookup: MeshLookup, report: Report): void {
+  const spec = (object.spec ?? {}) as ServiceSpec;
+  if (spec.type === 'ExternalName') checkAlias(spec, lookup, report);
+  else checkSelector(object, spec.selector, 'spec.selector', lookup, report);
+}
+
+/** Another name for a service of the mesh: that must be there, with the ports. */
+function checkAlias(spec: ServiceSpec, lookup: MeshLookup, report: Report): void {
+  const target = (spec.externalName ?? '').toLowerCase().replace(/\.$/, '');
+  if (!target.endsWith(CLUSTER_DOMAIN)) return;
+  for (const service of lookup.list('Service')) {
+    if (`${service.metadata.name}.${service.metadata.namespace}${CLUSTER_DOMAIN}` !== target) continue;
+    const theirs = (service.spec as ServiceSpec | undefined)?.ports ?? [];
+    for (const [i, port] of (spec.ports ?? []).entries()) {
+      const wanted = Number(port.targetPort ?? port.port);
+      if (!theirs.some((one) => one.port === wanted))
+        report.warn(`spec.ports[${i}]`, `${target} has no port ${wanted}: nobody serves this one`);
+    }
+    return;
+  }
+  report.warn('spec.externalName', `there is no Service ${target}`);
+}
+
+function checkEntry(object: MeshObject, lookup: MeshLookup, report: Report): void {
+  const spec = (object.spec ?? {}) as ServiceEntrySpec;
+  checkSelector(object, spec.workloadSelector?.labels, 'spec.workloadSelector', lookup, report);
+  for (const [i, endpoint] of (spec.endpoints ?? []).entries())
+    checkNetwork(endpoint.network, `spec.endpoints[${i}].network`, lookup, report);
+  for (const other of lookup.list('ServiceEntry')) {
+    if (other.metadata.namespace !== object.metadata.namespace || other.metadata.name === object.metadata.name)
+      continue;
+    const theirs = (other.spec ?? {}) as ServiceEntrySpec;
+    if ((theirs.resolution ?? 'NONE') === (spec.resolution ?? 'NONE')) continue;
+    const index = (spec.hosts ?? []).findIndex((host) => theirs.hosts?.includes(host));
+    if (index >= 0)
+      report.warn(
+        `spec.hosts[${index}]`,
+        `ServiceEntry ${other.metadata.namespace}/${other.metadata.name} has it with another resolution: the older one counts alone`,
+      );
+  }
+}
+
+function checkSelector(
+  object: MeshObject,
+  selector: Readonly<Record<string, string>> | undefined,
+  path: string,
+  lookup: MeshLookup,
+  report: Report,
+): void {
+  const wanted = Object.entries(selector ?? {});
+  if (wanted.length === 0) return;
+  const matches = (labels: Readonly<Record<string, string>>) => wanted.every(([key, value]) => labels[key] === value);
+  const here = (one: MeshObject) => (one.metadata.namespace ?? '') === (object.metadata.namespace ?? '');
+  for (const group of lookup.list('WorkloadGroup')) {
+    const spec = group.spec as GroupSpec | undefined;
+    if (here(group) && matches({ ...spec?.metadata?.labels, ...spec?.template?.labels })) return;
+  }
+  for (const entry of lookup.list('WorkloadEntry')) {
+    const { labels } = (entry.spec ?? {}) as WorkloadFields;
+    if (here(entry) && matches({ ...entry.metadata.labels, ...labels })) return;
+  }
+  report.warn(path, 'no WorkloadGroup or WorkloadEntry of the namespace has these labels');
+}
+
+/** Istio: a network without a gateway is reached as if it were one's own. */
+function checkNetwork(network: string | undefined, path: string, lookup: MeshLookup, report: Report): void {
+  if (network === undefined || network === '') return;
+  for (const service of lookup.list('Service')) if (service.metadata.labels?.[NETWORK_LABEL] === network) return;
+  report.warn(
+    path,
+    `no Service has the label ${NETWORK_LABEL}: ${network}: without a gateway the network is reached directly from everywhere`,
+  );
+}
