@@ -16,6 +16,7 @@ import { createConfigCache } from './controlplane/cache.ts';
 import { createControllerClient, type ServerTrust } from './controlplane/client.ts';
 import { type Controlplane, createControlplane } from './controlplane/controlplane.ts';
 import { createHostApi, type HostApi } from './controlplane/host-api.ts';
+import { replicasOf } from './controlplane/replicas.ts';
 import type { InheritedSocket } from './dns/listen-fds.ts';
 import { CLUSTER_DOMAIN, createNames, isBelow } from './dns/resolve.ts';
 import { createDns, type Dns } from './dns/server.ts';
@@ -89,6 +90,7 @@ export interface Rooms {
   resolver(view: MeshView | undefined): MeshResolver | undefined;
   /** Base URLs: agent.yaml's, then those that signed config lists. */
   controllers(): readonly string[];
+  replicas(): readonly (readonly string[])[];
 }
 
 /** Called as things change; run.ts decides what follows. */
@@ -114,6 +116,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
   const anchors = () => [...(desired()?.anchors.values() ?? [])];
   const intermediates = () => anchors().map((anchor) => anchor.intermediatePem);
   const controllers = () => [...new Set([...config.controllers, ...anchors().flatMap((anchor) => anchor.agentUrls)])];
+  const replicas = () => replicasOf(config.controllers, anchors());
   const trust = (): ServerTrust | undefined =>
     desired() === undefined ? undefined : { intermediates: intermediates(), trustDomain: config.trustDomain };
 
@@ -126,7 +129,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     random,
     log: room('controlplane'),
   });
-  const hostApi = createHostApi({ urls: controllers, trust, identity: () => identity.hostIdentity(), now });
+  const hostApi = createHostApi({ replicas, trust, identity: () => identity.hostIdentity(), now });
   const identity: Identity = createIdentity({
     dir: state('identity'),
     host: config.host,
@@ -232,6 +235,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     reconciler,
     resolver,
     controllers,
+    replicas,
   };
 
   function makeDns(): Dns {

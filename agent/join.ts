@@ -225,7 +225,7 @@ async function enrol(
   clock: Clock,
 ) {
   const api = createHostApi({
-    urls: () => [url],
+    replicas: () => [[url]],
     trust: () => ({ intermediates: anchorsOf(desired), trustDomain: desired.trustDomain }),
     identity: () => {
       throw new MeshError('NOT_JOINED', 'no SVID yet');

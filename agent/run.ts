@@ -189,7 +189,7 @@ function createLife(config: AgentConfig, deps: AgentDeps, rooms: Rooms, around: 
   const local = localServers(config, deps, rooms, { status, look, leave: () => followers.leave(), ready: () => ready });
   const questions = createQuestions({
     api: hostApi,
-    urls: rooms.controllers,
+    replicas: rooms.replicas,
     answer: (query) => look.answer(query),
     clock,
     random: deps.random,

@@ -39,7 +39,8 @@ const TIMEOUT_MS = 10_000;
 const MAX_ANSWER = 4 << 20;
 
 export function createHostApi(deps: {
-  urls(): readonly string[];
+  /** The controllers, each by its base URLs, tried in order. */
+  replicas(): readonly (readonly string[])[];
   /** undefined: no config is verified yet, so no controller can be told from an impostor: every call throws NOT_JOINED. */
   trust(): ServerTrust | undefined;
   identity(): ClientIdentity;
@@ -84,7 +85,7 @@ export function createHostApi(deps: {
     },
     async svids(request, signal) {
       let last: unknown = new MeshError('CONTROLLER_UNREACHABLE', 'no controller is known');
-      for (const url of deps.urls()) {
+      for (const url of deps.replicas().flat()) {
         try {
           return JSON.parse(await send(url, 'POST', AGENT_API.svid, request, signal)) as SvidResponse;
         } catch (error) {
@@ -95,7 +96,7 @@ export function createHostApi(deps: {
     },
     async secrets(request, signal) {
       let last: unknown = new MeshError('CONTROLLER_UNREACHABLE', 'no controller is known');
-      for (const url of deps.urls()) {
+      for (const url of deps.replicas().flat()) {
         try {
           const timeoutMs = request.wait * 1000 + TIMEOUT_MS;
           return JSON.parse(await send(url, 'POST', AGENT_API.secrets, request, signal, timeoutMs)) as SecretsResponse;
@@ -107,7 +108,12 @@ export function createHostApi(deps: {
       throw last;
     },
     async status(status, signal) {
-      await Promise.allSettled(deps.urls().map((url) => send(url, 'PUT', AGENT_API.status, status, signal)));
+      const tell = async (urls: readonly string[]): Promise<void> => {
+        const [url, ...others] = urls;
+        if (url === undefined) return;
+        await send(url, 'PUT', AGENT_API.status, status, signal).catch(() => tell(others));
+      };
+      await Promise.all(deps.replicas().map(tell));
     },
     async question(url, waitSeconds, signal) {
       const path = `${AGENT_API.questions}?wait=${waitSeconds}`;

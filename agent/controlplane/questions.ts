@@ -14,8 +14,8 @@ import { pause } from './sync.ts';
 
 export interface QuestionsDeps {
   readonly api: Pick<HostApi, 'question' | 'reply'>;
-  /** Base URLs of controllers; asked again every few seconds. */
-  urls(): readonly string[];
+  /** The controllers, each by its base URLs; asked again every few seconds. */
+  replicas(): readonly (readonly string[])[];
   answer(query: HostQuery): Promise<HostAnswer>;
   readonly clock: Clock;
   readonly random: () => number;
@@ -54,8 +54,10 @@ export function createQuestions(deps: QuestionsDeps): Part {
     await deps.api.reply(url, id, await replyTo(() => inTurn(parseHostQuery(query))), signal);
   };
 
-  const loop = async (url: string, signal: AbortSignal): Promise<void> => {
+  /** One request at a time for each controller: a second one would end the first. Its next address after a failure. */
+  const loop = async (urls: readonly string[], signal: AbortSignal): Promise<void> => {
     for (let failures = 0; !signal.aborted; ) {
+      const url = urls[failures % urls.length] as string;
       const started = clock.monotonic();
       try {
         await serve(url, signal);
@@ -71,17 +73,17 @@ export function createQuestions(deps: QuestionsDeps): Part {
   };
 
   const look = () => {
-    const urls = new Set(deps.urls());
-    for (const [url, stop] of running) {
-      if (urls.has(url)) continue;
+    const replicas = new Map(deps.replicas().map((urls) => [urls.join(' '), urls]));
+    for (const [key, stop] of running) {
+      if (replicas.has(key)) continue;
       stop.abort();
-      running.delete(url);
+      running.delete(key);
     }
-    for (const url of urls) {
-      if (running.has(url)) continue;
+    for (const [key, urls] of replicas) {
+      if (running.has(key)) continue;
       const stop = new AbortController();
-      running.set(url, stop);
-      void loop(url, stop.signal);
+      running.set(key, stop);
+      void loop(urls, stop.signal);
     }
     cancel = clock.after(LOOK_FOR_URLS_MS, look);
   };

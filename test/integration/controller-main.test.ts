@@ -292,7 +292,7 @@ async function joinHost(t: Test, dir: string, joinString: string): Promise<Joine
   const svid = await loadSvid(join(config.stateDir, 'identity', 'host.pem'));
   if (svid === undefined) throw new Error('no SVID');
   const deps = { trust: () => trust, identity: () => svid, now: Date.now };
-  const api = createHostApi({ ...deps, urls: () => [url] });
+  const api = createHostApi({ ...deps, replicas: () => [[url]] });
   const raw = createTlsClient(deps);
   const client = createControllerClient({ trust: () => trust, now: Date.now });
   t.teardown(() => [api, raw, client].map((one) => one.close()));

@@ -75,7 +75,7 @@ async function ungrantedWorkload(world: World, stateDir: string): Promise<string
   const [url = ''] = parseJoinString(await tokenFor(world, 'x3')).controllers;
   const intermediate = readFileSync(join(statePaths(pathsOf('ctl1').stateDir).ca, 'ca-intermediate.pem'), 'utf8');
   const api = createHostApi({
-    urls: () => [url],
+    replicas: () => [[url]],
     trust: () => ({ intermediates: [intermediate], trustDomain: TRUST_DOMAIN }),
     identity: () => svid,
     now: Date.now,

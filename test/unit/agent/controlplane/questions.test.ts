@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap';
 import { createQuestions } from '../../../../agent/controlplane/questions.ts';
+import { replicasOf } from '../../../../agent/controlplane/replicas.ts';
 import { MeshError } from '../../../../api/errors.ts';
 import type { HostQuestion, HostReply } from '../../../../api/http/agent-api.ts';
 import type { HostQuery } from '../../../../api/http/host-query.ts';
@@ -14,7 +15,7 @@ function world(t: Test, serves: Record<string, Served[]>) {
   const asked: string[] = [];
   const replies: [string, string, HostReply][] = [];
   const answered: HostQuery[] = [];
-  let urls = Object.keys(serves);
+  let replicas: readonly (readonly string[])[] = Object.keys(serves).map((url) => [url]);
   let working = 0;
   let most = 0;
   const part = createQuestions({
@@ -30,7 +31,7 @@ function world(t: Test, serves: Record<string, Served[]>) {
       },
       reply: async (url, id, reply) => void replies.push([url, id, reply]),
     },
-    urls: () => urls,
+    replicas: () => replicas,
     async answer(query) {
       most = Math.max(most, ++working);
       await new Promise((resolve) => setImmediate(resolve));
@@ -44,10 +45,10 @@ function world(t: Test, serves: Record<string, Served[]>) {
     log: silentLogger,
   });
   t.teardown(() => part.stop());
-  const setUrls = (list: string[]) => {
-    urls = list;
+  const setReplicas = (list: string[][]) => {
+    replicas = list;
   };
-  return { part, clock, asked, replies, answered, most: () => most, setUrls };
+  return { part, clock, asked, replies, answered, most: () => most, setReplicas };
 }
 
 const question = (id: string, query: unknown): HostQuestion => ({ id, query: query as HostQuery });
@@ -90,7 +91,40 @@ t.test('a controller that fails is asked again later, one that is gone no more',
   t.equal(w.asked.length, 1);
   await w.clock.advance(20_000);
   t.equal(w.asked.length, 4, 'two failures, one empty answer, one that waits');
-  w.setUrls(['y']);
+  w.setReplicas([['y']]);
   await w.clock.advance(10_000);
   t.same(w.asked.slice(4), ['y']);
+});
+
+t.test(
+  'a controller with two addresses holds one request; the other address is for when the first fails',
+  async (t) => {
+    const w = world(t, { v4: [undefined], v6: [] });
+    w.setReplicas([['v4', 'v6']]);
+    await w.part.start(new AbortController().signal);
+    await w.clock.advance(60_000);
+    t.same(w.asked, ['v4', 'v4'], 'an empty answer, then one that waits');
+    const failing = world(t, { v4: [new MeshError('CONTROLLER_UNREACHABLE', 'down')], v6: [] });
+    failing.setReplicas([['v4', 'v6']]);
+    await failing.part.start(new AbortController().signal);
+    await failing.clock.advance(5000);
+    t.same(failing.asked, ['v4', 'v6']);
+  },
+);
+
+t.test('the controllers that a host knows, each once', async (t) => {
+  const rows: [string[], string[][], string[][]][] = [
+    [['a4'], [], [['a4']]],
+    [['a4', 'a6', 'a4'], [], [['a4'], ['a6']]],
+    [['a4'], [['a4', 'a6'], ['b4']], [['a4', 'a6'], ['b4']]],
+    [['name'], [['a4'], []], [['a4'], ['name']]],
+  ];
+  for (const [written, listed, replicas] of rows)
+    t.same(
+      replicasOf(
+        written,
+        listed.map((agentUrls) => ({ agentUrls })),
+      ),
+      replicas,
+    );
 });
