@@ -3,13 +3,10 @@ import { type ClusterPlan, plannedEndpoints } from './cluster-plan.ts';
 import {
   CONNECT_TIMEOUT,
   circuitBreakers,
-  type HttpVersion,
   httpOptions,
   httpProtocolOptions,
   httpVersion,
-  IDLE,
   keepalive,
-  LOCAL_IDLE,
   speaksHttp,
 } from './connection-pool.ts';
 import { dynamicDiscovery, REFRESH_RATE } from './dynamic-dns.ts';
@@ -115,28 +112,14 @@ export function inboundBind(ipv6: boolean): JsonObject {
   };
 }
 
-/** Clusters that every host has, whatever the config: passthrough, black hole and the legs to local applications. */
-export function fixedClusters(ipv6: boolean): readonly XdsResource[] {
+/** Clusters that every host has, whatever the config: passthrough and black hole. */
+export function fixedClusters(): readonly XdsResource[] {
   const originalDst: JsonObject = {
     type: 'ORIGINAL_DST',
     lb_policy: 'CLUSTER_PROVIDED',
     connect_timeout: CONNECT_TIMEOUT,
     circuit_breakers: circuitBreakers(),
   };
-  const leg = (name: string, version: HttpVersion | undefined): XdsResource =>
-    resource(
-      'cluster',
-      name,
-      compact({
-        ...originalDst,
-        upstream_bind_config: inboundBind(ipv6),
-        typed_extension_protocol_options:
-          version === undefined
-            ? undefined
-            : httpProtocolOptions(version, { idle_timeout: version === 'http2' ? IDLE : LOCAL_IDLE }),
-      }),
-      [],
-    );
   return [
     resource(
       'cluster',
@@ -145,9 +128,5 @@ export function fixedClusters(ipv6: boolean): readonly XdsResource[] {
       [],
     ),
     resource('cluster', CLUSTER.blackHole, { type: 'STATIC', connect_timeout: CONNECT_TIMEOUT }, []),
-    leg(CLUSTER.inboundHttp1, 'http1'),
-    leg(CLUSTER.inboundHttp2, 'http2'),
-    leg(CLUSTER.inboundSame, 'same'),
-    leg(CLUSTER.inboundTcp, undefined),
   ];
 }

@@ -9,32 +9,33 @@ import {
   LOCAL_IDLE,
 } from './connection-pool.ts';
 import { compact, duration, type JsonObject, resource, socketAddress } from './json.ts';
-import { CLUSTER, statName } from './names.ts';
+import { statName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 
 /** How the proxy speaks to its application: HTTP/1.1, HTTP/2, as the caller does, or bytes. */
 export type LegKind = 'http1' | 'http2' | 'same' | 'tcp';
 
-const SHARED: Readonly<Record<LegKind, string>> = {
-  http1: CLUSTER.inboundHttp1,
-  http2: CLUSTER.inboundHttp2,
-  same: CLUSTER.inboundSame,
-  tcp: CLUSTER.inboundTcp,
-};
-
-/** Cluster of one leg: those that all ports share, unless the port's Sidecar gives it limits or another place to go. */
+/**
+ * Cluster of one leg. Each port has its own, whether a Sidecar speaks of it or not: what it says then changes clusters, and no listener, whose
+ * open connections would have to be drained (DESIGN 3.12).
+ */
 export function legName(workload: WorkloadView, port: InboundPort, kind: LegKind): string {
-  return isOwn(port) ? `inbound_.${port.number}_.${kind}_.${workload.group}` : SHARED[kind];
+  return `inbound_.${port.number}_.${kind}_.${workload.group}`;
 }
 
-function isOwn({ pool, endpoint, bind }: InboundPort): boolean {
-  return pool !== undefined || endpoint !== undefined || bind !== undefined;
+/** Legs that the chains of a port lead to: from peers by HTTP of either version, from strangers as they speak, and bytes. */
+function kindsOf({ mode, protocol }: InboundPort): readonly LegKind[] {
+  const http = protocol !== 'TCP' && protocol !== 'TLS';
+  return [
+    ...(mode === 'DISABLE' ? [] : (['http1', 'http2'] as const)),
+    ...(mode === 'STRICT' || !http ? [] : (['same'] as const)),
+    'tcp',
+  ];
 }
 
-/** Clusters of a port that shares none. */
+/** Clusters of a port. */
 export function legClusters(host: HostView, workload: WorkloadView, port: InboundPort): readonly XdsResource[] {
-  if (!isOwn(port)) return [];
-  return (['http1', 'http2', 'same', 'tcp'] as const).map((kind) => {
+  return kindsOf(port).map((kind) => {
     const name = legName(workload, port, kind);
     const body = compact({
       ...destination(host, name, port),

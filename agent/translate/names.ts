@@ -7,11 +7,6 @@ export const CLUSTER = {
   passthrough: 'PassthroughCluster',
   /** Nowhere: REGISTRY_ONLY, and what must not be let through. */
   blackHole: 'BlackHoleCluster',
-  /** To a local application, speaking HTTP/1.1, HTTP/2, what the caller speaks, or bytes. */
-  inboundHttp1: 'inbound_http1',
-  inboundHttp2: 'inbound_http2',
-  inboundSame: 'inbound_same',
-  inboundTcp: 'inbound_tcp',
 } as const;
 
 /** SNI of a connection to one port and subset, as Istio's gateways between networks read it. */

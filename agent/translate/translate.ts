@@ -24,7 +24,7 @@ import { ROOT_SECRET } from './tls.ts';
 /** Translates a view. Never throws. */
 export function translate(view: MeshView): ResourceSet {
   const clients = clientsOf(view);
-  const all: XdsResource[] = [...fixedClusters(view.host.ipv6)];
+  const all: XdsResource[] = [...fixedClusters()];
   const files = new Map<string, string[]>();
   const plans = new Map<string, ClusterPlan>();
   for (const client of new Set(clients.values())) {

@@ -1,7 +1,9 @@
 import type { TestMesh } from '../mesh-view/build-mesh.ts';
 import { group, object, service } from '../mesh-view/build-mesh.ts';
 import { DESTINATION_CASES } from './golden-destination.ts';
+import { GATEWAY_CASES } from './golden-gateways.ts';
 import { SERVICE_CASES } from './golden-services.ts';
+import { SIDECAR_CASES } from './golden-sidecars.ts';
 import { VIRTUAL_SERVICE_CASES } from './golden-virtual-services.ts';
 
 const HOSTS = [
@@ -23,8 +25,10 @@ const MESH = [
 /** Meshes whose whole translation is kept as text, by the name of the file in test/golden/translate. */
 export const GOLDEN_CASES: Readonly<Record<string, TestMesh>> = {
   ...VIRTUAL_SERVICE_CASES,
-  ...SERVICE_CASES,
   ...DESTINATION_CASES,
+  ...GATEWAY_CASES,
+  ...SERVICE_CASES,
+  ...SIDECAR_CASES,
   plain: { objects: MESH, hosts: HOSTS },
   'no-ipv6': { objects: MESH, hosts: HOSTS, ipv6: false, self: 'b' },
   routing: {
