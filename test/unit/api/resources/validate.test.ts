@@ -249,6 +249,8 @@ t.test('a field that cannot be enforced is refused with its own reason, and all 
 t.test('this version: an unenforced kind or field says so', async (t) => {
   const jwt = { apiVersion: 'security.istio.io/v1', kind: 'RequestAuthentication', metadata: { name: 'a' }, spec: {} };
   t.match(validateObject(jwt).violations, [{ message: /not supported yet/ }]);
-  const delegate = virtualService({ hosts: ['a'], http: [{ delegate: { name: 'b' } }] });
-  t.match(validateObject(delegate).violations, [{ path: /spec\.http\[0\]\.delegate/, message: /not supported yet/ }]);
+  const tcp = [{ match: [{ sourceSubnet: '10.0.0.0/8' }], route: [{ destination: { host: 'a' } }] }];
+  t.match(validateObject(virtualService({ hosts: ['a'], tcp })).violations, [
+    { path: 'spec.tcp[0].match[0].sourceSubnet', message: /^not supported: / },
+  ]);
 });
