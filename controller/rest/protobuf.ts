@@ -11,7 +11,10 @@ export const PROTOBUF = 'application/vnd.kubernetes.protobuf';
 
 /** How one message is read: field number -> JSON name and kind of value. A field that is not listed must be empty. */
 type Shape = Readonly<
-  Record<number, readonly [name: string, type: 'string' | 'int' | 'bool' | 'map' | 'strings' | Shape]>
+  Record<
+    number,
+    readonly [name: string, type: 'string' | 'int' | 'bool' | 'map' | 'strings' | 'bytes' | 'bytesMap' | Shape]
+  >
 >;
 
 const META: Shape = {
@@ -44,6 +47,13 @@ const DELETE_OPTIONS: Shape = {
 const SHAPES: Readonly<Record<string, Shape>> = {
   Namespace: { 1: ['metadata', META] },
   ServiceAccount: { 1: ['metadata', META] },
+  Secret: {
+    1: ['metadata', META],
+    2: ['data', 'bytesMap'],
+    3: ['type', 'string'],
+    4: ['stringData', 'map'],
+    5: ['immutable', 'bool'],
+  },
   DeleteOptions: DELETE_OPTIONS,
   SelfSubjectAccessReview: {
     1: ['metadata', META],
@@ -104,8 +114,10 @@ function decode(bytes: Uint8Array, shape: Shape, path: string): Record<string, u
     else if (type === 'int') result[name] = Number(reader.int64());
     else if (type === 'bool') result[name] = reader.bool();
     else if (type === 'strings') result[name] = [...((result[name] as string[] | undefined) ?? []), reader.string()];
-    else if (type === 'map') {
-      const { key = '', value = '' } = decode(reader.bytes(), { 1: ['key', 'string'], 2: ['value', 'string'] }, name);
+    else if (type === 'bytes') result[name] = Buffer.from(reader.bytes()).toString('base64');
+    else if (type === 'map' || type === 'bytesMap') {
+      const entry: Shape = { 1: ['key', 'string'], 2: ['value', type === 'map' ? 'string' : 'bytes'] };
+      const { key = '', value = '' } = decode(reader.bytes(), entry, name);
       result[name] = Object.fromEntries([...Object.entries((result[name] as object | undefined) ?? {}), [key, value]]);
     } else result[name] = decode(reader.bytes(), type, name);
   }

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
+import { createWorldCa } from '../builders/server-certificate.ts';
 import { until } from '../fakes/until.ts';
 import { type Harness, startRest } from '../unit/controller/rest/harness.ts';
 
@@ -216,4 +217,52 @@ t.test('discovery, explain, namespaces, auth and refusals', async (t) => {
   t.match(weights.err, /spec\.http\[0\]\.route\[0\]\.weight/);
   const sideApply = await k.run(['apply', '--server-side', '-f', k.file('vs.yaml', route(80))]);
   t.match(sideApply.err, 'server-side apply is not served');
+});
+
+t.test('secrets: made, applied again and again, changed, and never shown', async (t) => {
+  const h = await startRest(t);
+  const k = kubeFor(t, h);
+  const ca = createWorldCa();
+  const [one, two] = [ca.issue({ dnsNames: ['one'] }), ca.issue({ dnsNames: ['two'] })];
+  const files = (name: string, { certPem, keyPem }: typeof one) => [
+    `--cert=${k.file(`${name}.pem`, certPem)}`,
+    `--key=${k.file(`${name}.key`, keyPem)}`,
+  ];
+  const manifest = async (pair: typeof one) =>
+    k.file(
+      'secret.yaml',
+      await k.ok(['create', 'secret', 'tls', 'web', ...files('m', pair), '--dry-run=client', '-o', 'yaml']),
+    );
+  const needles = [one, two].flatMap(({ keyPem }) => [
+    keyPem.split('\n')[1] as string,
+    Buffer.from(keyPem).toString('base64').slice(40, 90),
+  ]);
+  const shown: string[] = [];
+  const see = async (args: readonly string[]) => {
+    const { out, err } = await k.run(args);
+    shown.push(out, err);
+    return out + err;
+  };
+  t.match(await k.ok(['create', 'secret', 'tls', 'made', ...files('one', one)]), 'secret/made created');
+  t.match(await see(['apply', '-f', await manifest(one)]), 'secret/web created');
+  const version = () => k.ok(['get', 'secret', 'web', '-o', 'jsonpath={.metadata.resourceVersion}']);
+  const first = await version();
+  t.match(await see(['apply', '-f', await manifest(one)]), /secret\/web (configured|unchanged)/);
+  t.equal(await version(), first, 'the same again changes nothing');
+  t.match(await see(['apply', '-f', await manifest(two)]), 'secret/web configured');
+  t.not(await version(), first);
+  t.match(await see(['get', 'secrets']), /made +kubernetes.io\/tls/);
+  t.match(await see(['get', 'secret', 'web', '-o', 'yaml']), 'tls.key: KGhpZGRlbik=');
+  t.match(await see(['describe', 'secret', 'web']), /tls.key: +8 bytes/);
+  await see(['diff', '-f', await manifest(one)]);
+  t.match(await see(['label', 'secret', 'web', 'team=a']), 'labeled');
+  const { out } = await k.run(['get', 'secret', 'web', '-o', 'yaml']);
+  t.match(await see(['replace', '-f', k.file('read.yaml', out)]), 'secret/web replaced');
+  const wrong = await see(['create', 'secret', 'tls', 'wrong', ...files('w', { ...one, keyPem: two.keyPem })]);
+  t.match(wrong, /does not match|does not fit/);
+  const bare = shown.filter((text) => !text.startsWith('diff '));
+  t.same(
+    needles.filter((needle) => bare.join('\n').includes(needle)),
+    [],
+  );
 });
