@@ -226,6 +226,30 @@ test('credentialName: nobody until the Secret is here, then the Secret’s certi
   t.match(json(await get('https.example', 81)), { client: 'client' });
 });
 
+test('mTLS of the mesh is what the rule says, else what the endpoints speak', async (t) => {
+  const mode = (name: string) => ({ tls: { mode: name } });
+  const rows: readonly (readonly [string, object, 'mtls' | 'plain' | 'refused'])[] = [
+    ['nothing said', { loadBalancer: { simple: 'RANDOM' } }, 'mtls'],
+    ['ISTIO_MUTUAL', mode('ISTIO_MUTUAL'), 'mtls'],
+    ['ISTIO_MUTUAL of another server', { tls: { mode: 'ISTIO_MUTUAL', subjectAltNames: ['spiffe://x/y'] } }, 'refused'],
+    ['DISABLE', mode('DISABLE'), 'plain'],
+    ['no mode is DISABLE', { tls: {} }, 'plain'],
+    [
+      'SIMPLE, which the server’s proxy does not take',
+      { tls: { mode: 'SIMPLE', insecureSkipVerify: true } },
+      'refused',
+    ],
+    ['by port', { ...mode('DISABLE'), portLevelSettings: [{ port: { number: 80 }, ...mode('ISTIO_MUTUAL') }] }, 'mtls'],
+  ];
+  for (const [what, policy, expected] of rows) {
+    await push([rule('reviews', policy)]);
+    const answer = await get('reviews');
+    const mtls = () => (json(answer).headers as Record<string, string>)['x-forwarded-client-cert']?.includes('/sa/web');
+    const seen = answer.status !== 200 ? 'refused' : mtls() ? 'mtls' : 'plain';
+    t.equal(seen, expected, what);
+  }
+});
+
 test('bytes over TLS: SNI and name are the host’s, no ALPN of the mesh’s is offered', async (t) => {
   await push([rule('https.example', simple())]);
   const answer = await bytes('https.example', 82, 'GET / HTTP/1.1\r\nHost: any\r\n\r\n');
