@@ -32,6 +32,7 @@ const web = (hosts: string[], more: object = {}) => ({
 export const GATEWAY_CASES: Readonly<Record<string, TestMesh>> = {
   'gateway-http': {
     hosts: HOSTS,
+    self: 'e',
     objects: [
       ...MESH,
       object('Gateway', 'edge', {
@@ -52,6 +53,7 @@ export const GATEWAY_CASES: Readonly<Record<string, TestMesh>> = {
   },
   'gateway-tls': {
     hosts: HOSTS,
+    self: 'e',
     revoked: ['c'],
     objects: [
       ...MESH,
