@@ -3,7 +3,7 @@ import { isExportedTo, mostSpecific, resolveHost } from './host-names.ts';
 import { compare, selects } from './object-index.ts';
 import { importsRules, importsService } from './sidecars.ts';
 import type { EgressView, MeshView, ServicePort, ServiceView, VirtualServiceView } from './view.ts';
-import { MESH_GATEWAY, virtualServiceIndex } from './virtual-services.ts';
+import { virtualServiceIndex, visibleVirtualServices } from './virtual-services.ts';
 
 export type { EffectiveRule } from './destination-rules.ts';
 
@@ -20,9 +20,9 @@ export interface ClientView {
   ports(service: ServiceView): readonly ServicePort[];
   /** The service of a host, exact name first, then the longest wildcard. */
   service(host: string): ServiceView | undefined;
-  /** VirtualServices of this host for the mesh: those of the most specific host that covers it, oldest first; the oldest counts. */
+  /** VirtualServices of this host for the mesh: those of the most specific host that covers it, the first counts. */
   virtualServicesFor(host: string): readonly VirtualServiceView[];
-  /** All of them for the mesh that this client sees, oldest first. */
+  /** All of them for the mesh that this client sees, in order of precedence. */
   readonly virtualServices: readonly VirtualServiceView[];
   /** Effective DestinationRule of a service. */
   destinationRule(service: ServiceView): EffectiveRule | undefined;
@@ -47,11 +47,8 @@ export function clientView(
   const exported = exportedServices(view, namespace);
   const imported = (service: ServiceView) => egress?.some((listener) => importsService(listener, service)) ?? true;
   const services = onePerHost(exported.filter(imported), namespace);
-  const visible = view.virtualServices.filter(
-    (vs) =>
-      vs.gateways.includes(MESH_GATEWAY) &&
-      isExportedTo(vs.spec.exportTo, vs.namespace, namespace) &&
-      (egress?.some((listener) => importsRules(listener, vs)) ?? true),
+  const visible = visibleVirtualServices(view.virtualServices, namespace).filter(
+    (vs) => egress?.some((listener) => importsRules(listener, vs)) ?? true,
   );
   const proxy = egressProxy === undefined ? [] : [resolveHost(egressProxy, namespace)];
   const destinations =

@@ -1,5 +1,5 @@
 import { mergeDelegates } from './delegates.ts';
-import { hostMatches, resolveHost } from './host-names.ts';
+import { hostMatches, isExportedTo, resolveHost } from './host-names.ts';
 import type { ObjectIndex } from './object-index.ts';
 import type { VirtualServiceSpec } from './specs/virtual-service.ts';
 import type { VirtualServiceView } from './view.ts';
@@ -46,8 +46,27 @@ export function gatewayName(written: string, namespace: string): string {
 }
 
 /**
- * Looks up the VirtualServices of a host in `list` (oldest first): those that name it, else those of the longest wildcard that covers it,
- * oldest first. Of several, the oldest counts (Istio: for workloads of the mesh VirtualServices of one host are not merged).
+ * The VirtualServices for one gateway (`mesh`: workloads' own proxies) that a client's namespace sees, in Istio's order of precedence: its
+ * own that it keeps to itself, then what others export to it by name, then what everyone sees; each oldest first.
+ */
+export function visibleVirtualServices(
+  list: readonly VirtualServiceView[],
+  namespace: string,
+  gateway: string = MESH_GATEWAY,
+): readonly VirtualServiceView[] {
+  const ranks: VirtualServiceView[][] = [[], [], []];
+  for (const vs of list) {
+    const { exportTo } = vs.spec;
+    if (!vs.gateways.includes(gateway) || !isExportedTo(exportTo, vs.namespace, namespace)) continue;
+    const everyone = exportTo === undefined || exportTo.length === 0 || exportTo.includes('*');
+    ranks[everyone ? 2 : vs.namespace === namespace ? 0 : 1]?.push(vs);
+  }
+  return ranks.flat();
+}
+
+/**
+ * Looks up the VirtualServices of a host in `list` (in order of precedence): those that name it, else those of the longest wildcard that
+ * covers it, in that order. Of several, the first counts (Istio: for workloads of the mesh VirtualServices of one host are not merged).
  */
 export function virtualServiceIndex(
   list: readonly VirtualServiceView[],

@@ -179,6 +179,8 @@ test('the VirtualServices of a host: the most specific, then the oldest; exportT
       vs('gateway', 0, { hosts: ['a.x.example'], gateways: ['g'] }),
       vs('hidden', 0, { hosts: ['a.x.example'], exportTo: ['.'] }, 'shop'),
       vs('nobody', 0, { hosts: ['a.x.example'], exportTo: ['~'] }),
+      vs('named', 8, { hosts: ['b.example'], exportTo: ['shop', 'default'] }, 'shop'),
+      vs('own', 9, { hosts: ['b.example'], exportTo: ['.'] }),
       vs('both', 7, { hosts: ['a.x.example'], gateways: ['g', 'mesh'] }),
     ],
   });
@@ -188,6 +190,8 @@ test('the VirtualServices of a host: the most specific, then the oldest; exportT
       .map((one) => one.key.split('/').at(-1));
   t.same(of('a.x.example'), ['old', 'both', 'young']);
   t.same(of('a.x.example', 'shop'), ['hidden', 'old', 'both', 'young']);
+  t.same(of('b.example'), ['own', 'named', 'old'], 'kept to oneself, exported by name, for everyone');
+  t.same(of('b.example', 'shop'), ['named', 'old']);
   t.same(of('b.x.example'), ['wilder']);
   t.same(of('c.example'), ['wild']);
   t.same(of('*.x.example'), ['wilder'], 'a wildcard service');
