@@ -61,6 +61,7 @@ function buildProgram(context: CliContext, run: Run): Commander {
   objectCommands(program, command);
   hostCommands(program, command);
   lookCommands(program, command);
+  principalCommands(program, command);
   return program;
 }
 
@@ -225,4 +226,32 @@ function lookCommands(program: Commander, command: Make): void {
       collect,
     )
     .addOption(output());
+}
+
+function principalCommands(program: Commander, command: Make): void {
+  const principals = program.command('principals').description('who may call a controller').exitOverride();
+  const load = async () => await import('./commands/principals.ts');
+  command(principals, 'list', 'list principals', async () => (await load()).principalsList).addOption(output());
+  command(
+    principals,
+    'create <name>',
+    'print a new principal’s token, once; or make it a client certificate',
+    async () => (await load()).principalsCreate,
+  )
+    .option('--admin', 'may do everything')
+    .option('-n, --namespace <name>', 'may write there; repeat for more', collect)
+    .option(
+      '--verb <verb>',
+      'may only do that: get, list, watch, create, update, patch, delete; repeat for more',
+      collect,
+    )
+    .option('--replace', 'give one that is there new rights and a new credential')
+    .option('--cert-out <path>', 'write a client certificate there instead of a token')
+    .option('--key-out <path>', 'and its key, which is made here, there');
+  command(
+    principals,
+    'delete <name...>',
+    'refuse them from their next request on',
+    async () => (await load()).principalsDelete,
+  );
 }

@@ -167,7 +167,18 @@ function createRestOf(
       rootKeysHere: (await rootKeysOnController(paths.keys)).length > 0,
     });
   // The signer watches the store: it needs no word of a commit.
-  return createRest(options, { store, clock, log, hosts, tokens, questions, vault, status, onCommit: () => {} });
+  return createRest(options, {
+    store,
+    clock,
+    log,
+    hosts,
+    tokens,
+    questions,
+    authority,
+    vault,
+    status,
+    onCommit: () => {},
+  });
 }
 
 function createPublishOf(

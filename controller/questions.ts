@@ -12,8 +12,8 @@ import type { Clock } from '../runtime/clock.ts';
 export interface Questions {
   /** Rejects with HOST_SILENT (nobody fetches it, or no reply in time), HOST_BUSY, HOST_FAILED (in the host's own words). */
   ask(host: string, query: HostQuery): Promise<HostAnswer>;
-  /** The next question to the host, or undefined when none came in time, or another request of the same host took over. */
-  next(host: string, waitMs: number): Promise<HostQuestion | undefined>;
+  /** The next question to the host, or undefined when none came in time, another request of the same host took over, or this one is `gone`. */
+  next(host: string, waitMs: number, gone?: AbortSignal): Promise<HostQuestion | undefined>;
   /** False when nobody waits for it any more. `body` as the host sent it. */
   reply(host: string, id: string, body: unknown): boolean;
   /** Ends what waits: the controller stops. */
@@ -78,11 +78,13 @@ export function createQuestions(clock: Clock, heard: (host: string) => number | 
         line.wake?.();
       });
     },
-    async next(host, waitMs) {
+    async next(host, waitMs, gone) {
       const line = lineOf(host);
       line.wake?.(); // an older request of the same host
-      if (!closed && waitMs > 0 && waiting(line) === undefined) await wait(line, waitMs, clock);
-      line.left = clock.monotonic();
+      if (!closed && waitMs > 0 && waiting(line) === undefined) await wait(line, waitMs, clock, gone);
+      // Who hangs up is not back at once: what is asked from now on need not wait for it.
+      line.left = gone?.aborted ? Number.NEGATIVE_INFINITY : clock.monotonic();
+      if (gone?.aborted) return undefined;
       const first = waiting(line);
       if (first !== undefined) first.fetched = true;
       return first?.question;
@@ -108,15 +110,17 @@ function waiting(line: Line): Asked | undefined {
   return [...line.asked.values()].find((one) => !one.fetched);
 }
 
-function wait(line: Line, ms: number, clock: Clock): Promise<void> {
+function wait(line: Line, ms: number, clock: Clock, gone: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
     const wake = () => {
       cancel();
+      gone?.removeEventListener('abort', wake);
       if (line.wake === wake) line.wake = undefined;
       resolve();
     };
     line.wake = wake;
     const cancel = clock.after(ms, wake);
+    gone?.addEventListener('abort', wake);
   });
 }
 

@@ -22,6 +22,8 @@ export const OPERATOR_API = {
    * admins, that every WorkloadGroup of the host is in one's namespaces. 503 while the host is not connected, 429 above 5 a second.
    */
   lookIntoHost: (name: string): string => `/apis/hostmesh.io/v1/hosts/${encodeURIComponent(name)}/look`,
+  /** GET -> {items: PrincipalShown[]}; POST PrincipalRequest -> 201 PrincipalMade; PUT (replaces, with a new credential) and DELETE .../NAME. Admins only. */
+  principals: '/apis/hostmesh.io/v1/principals',
   /** GET -> MeshStatus */
   status: '/apis/hostmesh.io/v1/status',
 } as const;
@@ -95,6 +97,34 @@ export interface JoinToken {
     /** RFC 3339. */
     readonly expires: string;
   };
+}
+
+/** Who may call, as an admin wants it. */
+export interface PrincipalRequest {
+  /** A DNS label. */
+  readonly name: string;
+  readonly role: 'admin' | 'namespace';
+  /** Of role `namespace` only, at least one. */
+  readonly namespaces?: readonly string[];
+  /** Only these; absent: all. */
+  readonly verbs?: readonly string[];
+  /** PEM certificate request of the operator's own key: a client certificate is made instead of a token. */
+  readonly csr?: string;
+}
+
+export interface PrincipalShown {
+  readonly name: string;
+  readonly role: 'admin' | 'namespace';
+  readonly namespaces: readonly string[];
+  readonly verbs?: readonly string[];
+  readonly credential: 'token' | 'certificate';
+}
+
+/** The one answer that carries the credential. */
+export interface PrincipalMade extends PrincipalShown {
+  readonly token?: string;
+  /** PEM chain, good for a year, and for as long as the principal is not taken away. */
+  readonly certificate?: string;
 }
 
 /** One host that signed config grants something: the grant as spec, what the host reported last as status. */

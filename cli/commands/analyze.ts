@@ -78,7 +78,7 @@ interface Mesh {
 }
 
 async function readMesh(client: ApiClient, namespace: string | undefined): Promise<Mesh> {
-  const kinds = KINDS.filter((one) => one.stored && one.kind !== 'Secret');
+  const kinds = KINDS.filter((one) => one.stored);
   const all = async (scope: { namespace?: string }, list: readonly KindInfo[]) => {
     const objects: MeshObject[] = [];
     for (const info of list) objects.push(...(await listObjects(client, info, scope)));

@@ -26,6 +26,8 @@ export const LIFETIMES_MS = {
   hostSvid: 30 * DAY_MS,
   workloadSvid: 14 * DAY_MS,
   server: 90 * DAY_MS,
+  /** Taking the principal away ends it at once. */
+  operator: 365 * DAY_MS,
 } as const;
 /** Clocks of hosts may be behind ours by this much (the join refuses more than 10 minutes). */
 const BACKDATE_MS = 15 * 60_000;
@@ -46,6 +48,8 @@ export interface Authority {
   ): ServerIdentity;
   /** An operator's client certificate: CN is the principal's name; a new key. */
   issueOperator(principal: string, now: number): ServerIdentity;
+  /** The same for a key that the operator made and keeps. PEM chain. */
+  issueOperatorFor(principal: string, publicKey: KeyObject, now: number): string;
 }
 
 export interface ServerIdentity {
@@ -156,6 +160,14 @@ export function createAuthority(options: {
       dnsNames: spec.dnsNames ?? [],
       ipAddresses: spec.ipAddresses ?? [],
     }) + intermediatePem;
+  const operator = (principal: string, publicKey: KeyObject, now: number): string =>
+    leaf({
+      commonName: principal,
+      publicKey,
+      uris: [`spiffe://${trustDomain}/operator/${principal}`],
+      now,
+      lifetimeMs: LIFETIMES_MS.operator,
+    });
   const withKey = (issue: (publicKey: KeyObject) => string): ServerIdentity => {
     const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     return {
@@ -195,15 +207,7 @@ export function createAuthority(options: {
           lifetimeMs: LIFETIMES_MS.server,
         }),
       ),
-    issueOperator: (principal, now) =>
-      withKey((publicKey) =>
-        leaf({
-          commonName: principal,
-          publicKey,
-          uris: [`spiffe://${trustDomain}/operator/${principal}`],
-          now,
-          lifetimeMs: 365 * DAY_MS,
-        }),
-      ),
+    issueOperator: (principal, now) => withKey((publicKey) => operator(principal, publicKey, now)),
+    issueOperatorFor: operator,
   };
 }

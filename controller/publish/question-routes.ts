@@ -7,7 +7,7 @@ import { type CallerDeps, memberOf } from './identity-routes.ts';
 
 export interface QuestionRoutesDeps extends CallerDeps {
   readonly questions: {
-    next(host: string, waitMs: number): Promise<HostQuestion | undefined>;
+    next(host: string, waitMs: number, gone: AbortSignal): Promise<HostQuestion | undefined>;
     reply(host: string, id: string, body: unknown): boolean;
     close(): void;
   };
@@ -24,7 +24,12 @@ export function registerQuestionRoutes(server: FastifyInstance, deps: QuestionRo
     const { wait = '0' } = request.query as { wait?: unknown };
     if (typeof wait !== 'string' || !/^\d{1,2}$/.test(wait) || Number(wait) > MAX_WAIT_SECONDS)
       throw new MeshError('BODY_INVALID', `wait: a whole number from 0 to ${MAX_WAIT_SECONDS}`);
-    const question = await questions.next(host, Number(wait) * 1000);
+    const gone = new AbortController();
+    const { socket } = request.raw;
+    const hangUp = () => gone.abort();
+    socket.once('close', hangUp);
+    const question = await questions.next(host, Number(wait) * 1000, gone.signal);
+    socket.off('close', hangUp);
     return question === undefined ? reply.code(204).send() : reply.send(question);
   });
   const bodyLimit = HOST_QUERY_LIMITS.answerBytes + 64 * 1024;

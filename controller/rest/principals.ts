@@ -29,15 +29,25 @@ const ABSENT_HASH = createHash('sha256').update('no such principal').digest();
 
 /**
  * Adds or replaces a principal and returns its new bearer token, which is kept nowhere else; an earlier token of the same name is dead from
- * now on. Throws PRINCIPAL_INVALID.
+ * now on. `certificate`: it has no token, and '' is returned. Throws PRINCIPAL_INVALID.
  */
-export async function putPrincipal(store: Store, principal: Principal): Promise<string> {
+export async function putPrincipal(
+  store: Store,
+  principal: Principal,
+  credential: 'token' | 'certificate' = 'token',
+): Promise<string> {
   const { name, role, namespaces, verbs } = principal;
   if (!LABEL.test(name)) throw invalid('the name of a principal is a DNS label');
   if (role === 'namespace' && namespaces.length === 0) throw invalid('a namespace principal needs a namespace');
   for (const namespace of namespaces) if (!LABEL.test(namespace)) throw invalid('a namespace is a DNS label');
-  const token = `${name}.${randomBytes(32).toString('base64url')}`;
-  const row: PrincipalRow = { name, role, namespaces, verbs, tokenHash: sha256(token).toString('hex') };
+  const token = credential === 'token' ? `${name}.${randomBytes(32).toString('base64url')}` : '';
+  const row: PrincipalRow = {
+    name,
+    role,
+    namespaces,
+    verbs,
+    ...(token === '' ? {} : { tokenHash: sha256(token).toString('hex') }),
+  };
   await store.commit([{ key: PRINCIPAL_PREFIX + name, value: JSON.stringify(row) }]);
   return token;
 }
@@ -47,6 +57,12 @@ export async function removePrincipal(store: Store, name: string): Promise<boole
   const before = await store.revision();
   const result = await store.commit([{ key: PRINCIPAL_PREFIX + name, value: null }]);
   return result.revision !== before;
+}
+
+/** Every principal, by name. */
+export async function listPrincipals(store: Store): Promise<readonly PrincipalRow[]> {
+  const { entries } = await store.list(PRINCIPAL_PREFIX);
+  return entries.map((entry) => JSON.parse(entry.value) as PrincipalRow);
 }
 
 /** The principal of a bearer token (attacker-controlled text), compared in constant time. */

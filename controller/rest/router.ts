@@ -8,13 +8,14 @@ import { discover, type ExtraResource, extraResource } from './discovery.ts';
 import { refuse } from './errors.ts';
 import { type LookDeps, lookIntoHost } from './look.ts';
 import { applyTransaction, createToken, type OperatorDeps, readHosts, revokeHost } from './operator.ts';
+import { isPrincipalPath, type PrincipalDeps, routePrincipals } from './principal-routes.ts';
 import { getObject, listObjects } from './reads.ts';
 import { noEvents, review } from './reviews.ts';
 import { kindTarget, parseResourcePath, type ResourcePath } from './target.ts';
 import { prepareWatch, type Watch } from './watch.ts';
 import { createObject, deleteCollection, deleteObject, patchObject, updateObject } from './writes.ts';
 
-export interface RouterDeps extends OperatorDeps, LookDeps {
+export interface RouterDeps extends OperatorDeps, LookDeps, PrincipalDeps {
   readonly log: Logger;
 }
 
@@ -24,6 +25,7 @@ export async function route(deps: RouterDeps, call: Call): Promise<Routed> {
   if (call.path === OPERATOR_API.apply) return { answer: await only(call, 'POST', () => applyTransaction(deps, call)) };
   if (call.path === OPERATOR_API.status)
     return { answer: await only(call, 'GET', async () => ok(await deps.status())) };
+  if (isPrincipalPath(call.path)) return { answer: await routePrincipals(deps, call) };
   const discovered = discover(call);
   if (discovered !== undefined) return { answer: await only(call, 'GET', async () => discovered) };
   const path = parseResourcePath(call.path);

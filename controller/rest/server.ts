@@ -26,6 +26,7 @@ import type { HostRelay } from './look.ts';
 import { createNeighbours } from './neighbours.ts';
 import { created, storedText } from './objects.ts';
 import type { HostDirectory, TokenIssuer } from './operator.ts';
+import type { PrincipalDeps } from './principal-routes.ts';
 import { byCertificate, byToken, type Principal } from './principals.ts';
 import { type Routed, type RouterDeps, route } from './router.ts';
 import type { Watch } from './watch.ts';
@@ -58,6 +59,7 @@ export interface RestDeps {
   readonly hosts: HostDirectory;
   readonly tokens: TokenIssuer;
   readonly questions: HostRelay;
+  readonly authority: PrincipalDeps['authority'];
   readonly vault: SecretVault;
   status(): Promise<MeshStatus>;
   /** Hears the revision of every commit, before the client is answered. */
@@ -98,7 +100,7 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
   };
   const quota = { ...DEFAULT_QUOTA, ...options.quota };
   const journal = createJournal({ store, audit, quota, neighbours, onCommit: deps.onCommit });
-  const { hosts, tokens, questions, vault } = deps;
+  const { hosts, tokens, questions, authority, vault } = deps;
   const router: RouterDeps = {
     store,
     clock,
@@ -109,6 +111,7 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
     hosts,
     tokens,
     questions,
+    authority,
     questionLimit: createFailureLimit({ perSecond: 5, burst: 20 }),
     vault,
     status: () => deps.status(),

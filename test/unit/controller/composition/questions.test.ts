@@ -60,6 +60,19 @@ t.test('bounds: questions of a host, the wait, a newer request of the same host,
   t.equal(await questions.next('a', 50_000), undefined, 'nothing waits for a controller that stops');
 });
 
+t.test('a host that hangs up is off at once, and takes no question with it', async (t) => {
+  const questions = createQuestions(createFakeClock(), () => undefined);
+  const gone = new AbortController();
+  const waits = questions.next('a', 50_000, gone.signal);
+  gone.abort();
+  t.equal(await waits, undefined);
+  await t.rejects(questions.ask('a', QUERY), { code: 'HOST_SILENT', message: /not connected/ });
+  const again = questions.next('a', 50_000, new AbortController().signal);
+  const asked = questions.ask('a', QUERY);
+  questions.reply('a', (await again)?.id ?? '', { answer: ANSWER });
+  t.same(await asked, ANSWER);
+});
+
 t.test('a reply is what a host sent: anything', async (t) => {
   const questions = createQuestions(createFakeClock(), () => undefined);
   for (const body of [null, 7, [], {}, { answer: [] }, { error: 'x' }, { error: { message: 5 } }]) {

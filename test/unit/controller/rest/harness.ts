@@ -109,6 +109,7 @@ export async function startRest(t: Tap, options: Partial<RestOptions> = {}): Pro
       log: silentLogger,
       hosts: fakeHosts(revoked),
       tokens: { create: async (spec) => fakeToken(spec) },
+      authority: { issueOperatorFor: (name) => `certificate of ${name}` },
       questions: {
         ask: async (host, query) => {
           asked.push([host, query]);
