@@ -1,4 +1,5 @@
 import { checkDelegation } from './cross-check-delegate.ts';
+import { checkBoundGateways, checkGatewayBeside } from './cross-check-gateway.ts';
 import { checkServicesBeside } from './cross-check-services.ts';
 import { checkSidecarBeside } from './cross-check-sidecar.ts';
 import { hostsMatch, ipVersion } from './formats.ts';
@@ -24,6 +25,7 @@ export function crossCheck(object: MeshObject, lookup: MeshLookup): Warning[] {
   const report = new Report();
   if (object.kind === 'VirtualService') checkVirtualService(object, lookup, report);
   else if (object.kind === 'DestinationRule') checkDestinationRule(object, lookup, report);
+  else if (object.kind === 'Gateway') checkGatewayBeside(object, lookup, report);
   else if (object.kind === 'Sidecar') checkSidecarBeside(object, lookup, report);
   else checkServicesBeside(object, lookup, report);
   return report.warnings;
@@ -77,11 +79,13 @@ function checkVirtualService(object: MeshObject, lookup: MeshLookup, report: Rep
       );
   }
   checkDelegation(object, lookup, report);
-  const gateways = gatewaysOf(spec);
+  checkBoundGateways(object, lookup, report);
+  // At a gateway the rules of several are merged; in the mesh the oldest counts.
+  if (!gatewaysOf(spec).includes('mesh')) return;
   for (const other of lookup.list('VirtualService')) {
     if (other.metadata.name === object.metadata.name && namespaceOf(other) === namespace) continue;
     const theirs = (other.spec ?? {}) as VirtualServiceSpec;
-    if (!gatewaysOf(theirs).some((gateway) => gateways.includes(gateway))) continue;
+    if (!gatewaysOf(theirs).includes('mesh')) continue;
     const hosts = (theirs.hosts ?? []).map((host) => resolveHost(host, namespaceOf(other)));
     const index = (spec.hosts ?? []).findIndex((host) => hosts.includes(resolveHost(host, namespace)));
     if (index >= 0)

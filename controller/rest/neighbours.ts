@@ -23,7 +23,8 @@ export interface Neighbours {
 
 /** Kinds that crossCheck looks at for an object of a kind; other kinds need none. */
 const LOOKS_AT: Readonly<Record<string, readonly string[]>> = {
-  VirtualService: ['Service', 'ServiceEntry', 'DestinationRule', 'VirtualService'],
+  VirtualService: ['Service', 'ServiceEntry', 'DestinationRule', 'VirtualService', 'Gateway'],
+  Gateway: ['WorkloadGroup', 'Secret'],
   DestinationRule: ['Service', 'ServiceEntry', 'DestinationRule'],
   Service: ['WorkloadGroup', 'WorkloadEntry'],
 };

@@ -1,0 +1,104 @@
+/** What looks wrong about gateways only beside the rest of the mesh: a Gateway that nobody serves, a certificate that is not there, a route that no server leads to. */
+import type { MeshLookup } from './cross-check.ts';
+import { hostsMatch } from './formats.ts';
+import { gatewaySelects, groupLabels } from './gateway-binding.ts';
+import type { MeshObject } from './object.ts';
+import type { Report } from './report.ts';
+
+interface GatewaySpec {
+  readonly selector?: Readonly<Record<string, string>>;
+  readonly servers?: readonly {
+    readonly hosts?: readonly string[];
+    readonly tls?: {
+      readonly mode?: string;
+      readonly credentialName?: string;
+      readonly credentialNames?: readonly string[];
+      readonly caCertCredentialName?: string;
+    };
+  }[];
+}
+
+const namespaceOf = (object: MeshObject): string => object.metadata.namespace ?? '';
+const nameOf = (object: MeshObject): string => `${namespaceOf(object)}/${object.metadata.name}`;
+const specOf = (gateway: MeshObject): GatewaySpec => (gateway.spec ?? {}) as GatewaySpec;
+
+/** Of a Gateway: who serves it, and with which certificates. */
+export function checkGatewayBeside(gateway: MeshObject, lookup: MeshLookup, report: Report): void {
+  const groups = [...lookup.list('WorkloadGroup')];
+  const serving = groups.filter((group) => gatewaySelects(gateway, group));
+  if (serving.length === 0) {
+    const selector = Object.entries(specOf(gateway).selector ?? {});
+    const alike = groups.find((group) => selector.every(([key, value]) => groupLabels(group)[key] === value));
+    report.warn(
+      'spec.selector',
+      alike === undefined || selector.length === 0
+        ? 'no WorkloadGroup that is a gateway has these labels: no host opens its ports'
+        : `WorkloadGroup ${nameOf(alike)} has these labels, but its owner does not share it with namespace ${namespaceOf(gateway)} (annotation hostmesh.io/gateway)`,
+    );
+  }
+  const secrets = new Set([...lookup.list('Secret')].map(nameOf));
+  const namespaces = [...new Set(serving.map(namespaceOf))];
+  for (const [i, { tls }] of (specOf(gateway).servers ?? []).entries()) {
+    if (tls === undefined || (tls.mode ?? 'PASSTHROUGH').endsWith('PASSTHROUGH')) continue;
+    const path = `spec.servers[${i}].tls`;
+    const named: [string, string | undefined][] = [
+      [`${path}.credentialName`, tls.credentialName],
+      ...(tls.credentialNames ?? []).map((name, k): [string, string] => [`${path}.credentialNames[${k}]`, name]),
+      [`${path}.caCertCredentialName`, tls.caCertCredentialName],
+    ];
+    for (const [at, name] of named)
+      for (const namespace of name ? namespaces : []) {
+        const known =
+          secrets.has(`${namespace}/${name}`) ||
+          (at.endsWith('.caCertCredentialName') && secrets.has(`${namespace}/${name}-cacert`));
+        if (!known)
+          report.warn(
+            at,
+            `Secret ${namespace}/${name} is not known (yet): it lies in the gateway workload's namespace`,
+          );
+      }
+  }
+}
+
+/** Of a VirtualService: the gateways that it names are there, and take its hosts. */
+export function checkBoundGateways(virtualService: MeshObject, lookup: MeshLookup, report: Report): void {
+  const spec = (virtualService.spec ?? {}) as {
+    readonly hosts?: readonly string[];
+    readonly gateways?: readonly string[];
+  };
+  const namespace = namespaceOf(virtualService);
+  const known = new Map([...lookup.list('Gateway')].map((gateway) => [nameOf(gateway), gateway]));
+  for (const [i, written] of (spec.gateways ?? []).entries()) {
+    if (written === 'mesh') continue;
+    const name = gatewayName(written, namespace);
+    const gateway = known.get(name);
+    if (gateway === undefined) {
+      report.warn(`spec.gateways[${i}]`, `Gateway ${name} is not known`);
+      continue;
+    }
+    const taken = (specOf(gateway).servers ?? []).flatMap((server) => server.hosts ?? []);
+    const here = taken
+      .filter((host) => takesFrom(host, namespaceOf(gateway), namespace))
+      .map((host) => host.split('/').at(-1) as string);
+    for (const [k, host] of (spec.hosts ?? []).entries())
+      if (!here.some((one) => hostsMatch(one, host)))
+        report.warn(
+          `spec.hosts[${k}]`,
+          `no server of Gateway ${name} takes the host ${host} from namespace ${namespace}`,
+        );
+  }
+}
+
+/** Whether a server's `[NAMESPACE/]HOST` is for VirtualServices of that namespace. */
+function takesFrom(host: string, own: string, namespace: string): boolean {
+  const [first = '', second] = host.split('/');
+  return second === undefined || first === '*' || (first === '.' ? own : first) === namespace;
+}
+
+/** `NAMESPACE/NAME` of a gateway as a VirtualService writes it: NAME, ./NAME, NAMESPACE/NAME, or a service's full name in the old way. */
+function gatewayName(written: string, namespace: string): string {
+  const [first = '', second] = written.split('/');
+  if (second !== undefined) return `${first === '.' ? namespace : first}/${second}`;
+  const [name = '', home] = written.split('.');
+  return `${home ?? namespace}/${name}`;
+}
