@@ -3,7 +3,7 @@
  * asks SDS for: Secrets (`kubernetes://NS/NAME`), or files on the host as origination.ts names them. Never: a key, or a chain that any client
  * may use where the server asks for certificates and no CA is known: then Envoy has no validation context and takes nobody.
  */
-import { isIP } from 'node:net';
+import { ipVersion } from '../../api/cidr.ts';
 import { isCipherSuite } from '../../api/resources/cipher-suites.ts';
 import { caSdsName, credentialSdsName } from '../../api/resources/secret-data.ts';
 import type { GatewayServer } from '../mesh-view/gateway-view.ts';
@@ -93,7 +93,13 @@ function validation(tls: ServerTlsSpec, ca: string): JsonObject {
 }
 
 function san(name: string): JsonObject {
-  const type = name.includes('://') ? 'URI' : isIP(name) !== 0 ? 'IP_ADDRESS' : name.includes('@') ? 'EMAIL' : 'DNS';
+  const type = name.includes('://')
+    ? 'URI'
+    : ipVersion(name) !== 0
+      ? 'IP_ADDRESS'
+      : name.includes('@')
+        ? 'EMAIL'
+        : 'DNS';
   return { san_type: type, matcher: { exact: name } };
 }
 

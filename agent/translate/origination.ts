@@ -3,7 +3,7 @@
  * the transport socket, what HTTP adds to it, and the names under which SDS is asked for files. Certificates and keys never stand in a
  * cluster: agent/tls-files reads them from the folder that agent.yaml allows, and a file that is missing means no connection.
  */
-import { isIP } from 'node:net';
+import { ipVersion } from '../../api/cidr.ts';
 import { caSdsName, credentialSdsName } from '../../api/resources/secret-data.ts';
 import type { ClientTlsSpec } from '../mesh-view/specs/destination-rule.ts';
 import { ADS, compact, extension, type JsonObject } from './json.ts';
@@ -138,7 +138,13 @@ function expectedNames({ tls, host, subjectAltNames, carries }: Origination): Na
 
 /** A subject alternative name, exactly; of a DNS name Envoy takes a certificate's wildcard too. */
 function matcher(name: string): JsonObject {
-  const type = name.includes('://') ? 'URI' : isIP(name) !== 0 ? 'IP_ADDRESS' : name.includes('@') ? 'EMAIL' : 'DNS';
+  const type = name.includes('://')
+    ? 'URI'
+    : ipVersion(name) !== 0
+      ? 'IP_ADDRESS'
+      : name.includes('@')
+        ? 'EMAIL'
+        : 'DNS';
   return { san_type: type, matcher: { exact: name } };
 }
 

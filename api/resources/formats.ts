@@ -1,5 +1,5 @@
 import { RE2JS } from 're2js';
-import { cidrsOverlap, ipBytes, parseCidr } from '../cidr.ts';
+import { cidrsOverlap, parseCidr } from '../cidr.ts';
 import { LABEL } from '../identity/spiffe-id.ts';
 import { type Report, shown } from './report.ts';
 

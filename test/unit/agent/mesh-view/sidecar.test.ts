@@ -16,7 +16,7 @@ const MESH: readonly MeshObject[] = [
   object(
     'ServiceEntry',
     'api',
-    { hosts: ['api.example.com'], ports: [{ number: 443, name: 'tls', protocol: 'TLS' }] },
+    { hosts: ['api.example.com'], resolution: 'DNS', ports: [{ number: 443, name: 'tls', protocol: 'TLS' }] },
     { namespace: 'books' },
   ),
   object(
