@@ -129,7 +129,9 @@ function detector(spec: OutlierDetectionSpec): JsonObject {
     enforcing_success_rate: 0,
     interval: duration(spec.interval),
     base_ejection_time: duration(spec.baseEjectionTime),
-    max_ejection_percent: spec.maxEjectionPercent === 0 ? undefined : spec.maxEjectionPercent,
+    max_ejection_percent: spec.maxEjectionPercent || undefined,
+    // 10 % of few hosts are none: then one, as Istio's documents have it and its older proxies did. Who names a limit means it.
+    always_eject_one_host: spec.maxEjectionPercent ? undefined : true,
     ...consecutive('consecutive_5xx', spec.consecutive5xxErrors ?? (old > 0 ? 0 : undefined)),
     ...consecutive('consecutive_gateway_failure', gateway),
     ...(split

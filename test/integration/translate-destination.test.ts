@@ -341,24 +341,27 @@ test('a full pool answers at once; one without limits serves all', async (t) => 
   );
 });
 
-test('outlier detection passes over a host that answers 503', async (t) => {
-  const outlierDetection = {
-    consecutive5xxErrors: 2,
-    interval: '1s',
-    baseEjectionTime: '60s',
-    maxEjectionPercent: 100,
+test('outlier detection passes over a host that answers 503: one at least where no limit is said', async (t) => {
+  const policy = (maxEjectionPercent?: number) => ({
+    outlierDetection: { consecutive5xxErrors: 2, interval: '1s', baseEjectionTime: '60s', maxEjectionPercent },
+    loadBalancer: { localityLbSetting: { enabled: false } },
+  });
+  const failing = async () => {
+    for (let i = 0; i < 8; i++) await get('reviews', 80, { headers: { host: 'reviews', 'x-fail': 'b' } });
   };
-  await push([rule('reviews', { outlierDetection, loadBalancer: { localityLbSetting: { enabled: false } } })]);
-  const fail = () => get('reviews', 80, { headers: { host: 'reviews', 'x-fail': 'b' } });
-  await until(
-    async () => {
-      for (let i = 0; i < 8; i++) await fail();
+  for (const limit of [100, undefined]) {
+    await push([rule('reviews', policy(limit))]);
+    const passedOver = async () => {
+      await failing();
       return Object.keys(await many(10)).join() === 'c';
-    },
-    'host b to be passed over',
-    15_000,
-  );
-  t.same(await many(50), { c: 50 });
+    };
+    await until(passedOver, 'host b to be passed over', 15_000);
+    t.same(await many(50), { c: 50 });
+    await push([]);
+  }
+  await push([rule('reviews', policy(10))]);
+  await failing();
+  t.same(Object.keys(await many(50)).sort(), ['b', 'c'], '10 % of two hosts is none');
 });
 
 test('localities: near first and far when near is gone; shares; an order by labels', async (t) => {
