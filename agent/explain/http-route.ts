@@ -1,22 +1,32 @@
 import type { HttpCall, Origin, Step, WhyQuery } from '../../api/http/host-query.ts';
 import { type ObjectKey, objectKey } from '../../api/resources/object.ts';
-import { at, type Body, listOf, textOf } from './envoy-json.ts';
+import { at, type Body, listOf, textOf, textsOf } from './envoy-json.ts';
 import { findRoute, findVirtualHost, matchWords, originOf, targetOf, targetWords } from './route.ts';
 import { faultOf, routeDetails } from './route-words.ts';
 import { byObjects, type Found, stepOf, type Way, type WhySources, words } from './sources.ts';
 
 /** Virtual host and route of a request, by the table that an HTTP connection manager has. */
-export async function httpRoute(query: WhyQuery, manager: Body, sources: WhySources): Promise<Found<Way>> {
+export async function httpRoute(
+  query: WhyQuery,
+  manager: Body,
+  secure: boolean,
+  sources: WhySources,
+): Promise<Found<Way>> {
   const name = textOf(at(manager, 'rds'), 'route_config_name');
   const config = name === '' ? at(manager, 'route_config') : await sources.envoy.route(name);
   if (config === undefined)
     return { step: stepOf('route', 'stop', `Envoy waits for the route table ${name}: requests get 404`) };
-  const http = callOf(query);
+  const http = callOf(query, secure);
   const served = sources.served('route', name);
   const host = findVirtualHost(config, http.authority);
   if (host === undefined)
     return { step: stepOf('route', 'stop', `no virtual host for ${http.authority}: 404`, [], words(served.refused)) };
   const hostName = textOf(host.virtualHost, 'name');
+  if (textOf(host.virtualHost, 'require_tls') === 'ALL' && !secure)
+    return {
+      step: stepOf('route', 'ok', `${hostName} redirects (301) to https`, gatewaysOf(host.virtualHost)),
+      found: { clusters: [], http },
+    };
   const found = findRoute(host.virtualHost, http);
   const place = `route table ${name || '(inline)'}, virtual host ${hostName} (by ${host.domain})`;
   if (found === undefined) return { step: noRoute(host.virtualHost, http, [place, ...words(served.refused)]) };
@@ -33,7 +43,7 @@ export async function httpRoute(query: WhyQuery, manager: Body, sources: WhySour
     ...words(served.refused),
   ];
   const label = `route ${index}${textOf(route, 'name') === '' ? '' : ` (${textOf(route, 'name')})`}`;
-  const by = owner === undefined ? [] : [owner];
+  const by = [...(owner === undefined ? [] : [owner]), ...gatewaysOf(host.virtualHost)];
   if (fault?.always === true)
     return { step: stepOf('route', 'stop', `${label}: fault injection ${fault.words}`, by, details) };
   if (target.kind === 'answer' || target.kind === 'redirect') {
@@ -49,6 +59,14 @@ export async function httpRoute(query: WhyQuery, manager: Body, sources: WhySour
   return { step, found: { clusters: target.clusters, route, http, ...(owner === undefined ? {} : { origin: owner }) } };
 }
 
+/** Gateways whose servers have the virtual host (translate/gateway-route.ts): `NAMESPACE/NAME:SERVER`. */
+function gatewaysOf(virtualHost: Body): Origin[] {
+  const servers = textsOf(at(virtualHost, 'metadata', 'filter_metadata', 'hostmesh'), 'servers');
+  return [...new Set(servers.map((server) => server.replace(/:.*$/, '')))].map((name) => ({
+    object: `Gateway/${name}`,
+  }));
+}
+
 /** Without a VirtualService the service itself is behind the route. */
 function serviceOrigin(virtualHost: string, origins: readonly ObjectKey[]): Origin | undefined {
   const found = /^([^.]+)\.([^.]+)\.svc\.cluster\.local:\d+$/.exec(virtualHost);
@@ -57,10 +75,15 @@ function serviceOrigin(virtualHost: string, origins: readonly ObjectKey[]): Orig
   return entries.length === 1 ? { object: entries[0] as string } : undefined;
 }
 
-function callOf({ to, port, method, path, headers }: WhyQuery): HttpCall {
+function callOf({ to, port, method, path, headers }: WhyQuery, secure: boolean): HttpCall {
   const { host, ':authority': authority, ...others } = headers;
   const name = to.includes(':') ? `[${to}]` : to;
-  return { authority: authority ?? host ?? (port === 80 ? name : `${name}:${port}`), method, path, headers: others };
+  return {
+    authority: authority ?? host ?? (port === (secure ? 443 : 80) ? name : `${name}:${port}`),
+    method,
+    path,
+    headers: others,
+  };
 }
 
 function noRoute(virtualHost: Body, { method, path }: HttpCall, details: readonly string[]): Step {

@@ -10,6 +10,8 @@ export interface Caller {
   readonly namespace: string;
   readonly spiffeId: string;
   readonly outboundPort: number;
+  /** Calls come to it, at its own sockets; it makes none itself. */
+  readonly gateway?: true;
 }
 
 /** What DNS says to a name; `origins`: the objects behind the service. */

@@ -15,9 +15,10 @@ export async function why(query: WhyQuery, sources: WhySources): Promise<Trace> 
   const walk = new Walk();
   const caller = walk.add(callerStep(query, sources));
   if (caller === undefined) return walk.trace();
-  const address = walk.add(dnsStep(query, caller, sources));
+  const address = caller.gateway ? undefined : walk.add(dnsStep(query, caller, sources));
   if (walk.stopped) return walk.trace(caller);
-  if (walk.add(redirectionStep(query, caller, address, sources)) === undefined) return walk.trace(caller);
+  if (!caller.gateway && walk.add(redirectionStep(query, caller, address, sources)) === undefined)
+    return walk.trace(caller);
   const chain = walk.add(await listenerStep(query, caller, address, sources));
   if (chain === undefined) return walk.trace(caller);
   const way = walk.add(await routeStep(query, chain, sources));
@@ -142,7 +143,7 @@ async function listenerStep(
   address: string | undefined,
   sources: WhySources,
 ): Promise<Found<ChainOfCall>> {
-  const name = `outbound_${caller.outboundPort}`;
+  const name = caller.gateway ? `gateway_${query.port}` : `outbound_${caller.outboundPort}`;
   const listener = await sources.envoy.listener(name);
   if (listener?.body === undefined)
     return {
@@ -154,7 +155,7 @@ async function listenerStep(
         words(listener?.refused),
       ),
     };
-  const connection = connectionOf(query, address);
+  const connection = caller.gateway ? strangersOf(query) : connectionOf(query, address);
   const found = findChain(listener.body, connection);
   const { origins, refused } = sources.served('listener', name);
   if (found === undefined)
@@ -183,6 +184,16 @@ function textsTell(chain: Body): boolean {
   return Array.isArray(at(chain, 'filter_chain_match').application_protocols);
 }
 
+/** Usual ports of HTTPS: what comes to a gateway there is TLS unless the question says otherwise. */
+const HTTPS_PORTS = [443, 8443];
+
+/** A connection to a gateway's own socket. */
+function strangersOf({ port, protocol, to }: WhyQuery): Connection {
+  const tls = protocol === 'tls' || (protocol === undefined && HTTPS_PORTS.includes(port));
+  if (!tls) return { port, tls, protocols: protocol === 'tcp' ? [] : ['http/1.1'] };
+  return { port, tls, protocols: ['h2', 'http/1.1'], ...(isAddress(to) ? {} : { serverName: to }) };
+}
+
 function connectionOf(query: WhyQuery, address: string | undefined): Connection {
   const { port, protocol, to } = query;
   const where = { port, ...(address === undefined ? {} : { address }) };
@@ -191,10 +202,11 @@ function connectionOf(query: WhyQuery, address: string | undefined): Connection 
   return { ...where, tls: false, protocols: ['http/1.1', 'http/1.0'] };
 }
 
-async function routeStep(query: WhyQuery, { chain }: ChainOfCall, sources: WhySources): Promise<Found<Way>> {
+async function routeStep(query: WhyQuery, call: ChainOfCall, sources: WhySources): Promise<Found<Way>> {
+  const { chain, connection } = call;
   const last = lastFilter(chain);
   if (last === undefined) return { step: stepOf('route', 'stop', 'the chain has no filter that leads anywhere') };
-  if (last.kind === 'http') return await httpRoute(query, last.config, sources);
+  if (last.kind === 'http') return await httpRoute(query, last.config, connection.tls, sources);
   if (last.kind === 'tcp') return tcpRoute(weightedOf(last.config), { origins: [] }, undefined);
   const config = at(await sources.envoy.extension(last.name), 'typed_config');
   return tcpRoute(weightedOf(config), sources.served('extension', last.name), last.name);

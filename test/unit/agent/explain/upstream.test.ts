@@ -153,6 +153,52 @@ t.test('a walk that ends early says where', async (t) => {
   });
 });
 
+t.test('what comes to a gateway: by its own socket, TLS by its port, https by its servers', async (t) => {
+  const gateway = { group: 'default/gw', namespace: 'default', spiffeId: 's', outboundPort: 0, gateway: true } as const;
+  const chain = (name: string, filter_chain_match: object) => ({
+    name,
+    filter_chain_match,
+    filters: [{ typed_config: { '@type': 'x.HttpConnectionManager', rds: { route_config_name: name } } }],
+  });
+  const listeners: Record<string, Body> = {
+    gateway_80: { filter_chains: [chain('http.80', {})] },
+    gateway_443: { filter_chains: [chain('https.443', { server_names: ['*.shop.com'] })] },
+  };
+  const host = (more: object) => ({
+    virtual_hosts: [
+      {
+        name: 'a.shop.com:80',
+        domains: ['a.shop.com'],
+        metadata: { filter_metadata: { hostmesh: { servers: ['default/gw:https', 'default/gw:http'] } } },
+        routes: [{ match: { prefix: '/' }, direct_response: { status: 200 } }],
+        ...more,
+      },
+    ],
+  });
+  const given = sources(
+    {
+      listener: async (name) => (listeners[name] === undefined ? undefined : { name, body: listeners[name] }),
+      route: async (name) => host(name === 'http.80' ? { require_tls: 'ALL' } : {}),
+    },
+    { callers: [gateway] },
+  );
+  const ask = async (to: string, port: number) =>
+    (await why({ ask: 'why', to, port, method: 'GET', path: '/', headers: {} }, given)).steps.at(-1);
+  t.match(await ask('a.shop.com', 80), {
+    step: 'route',
+    summary: /redirects \(301\) to https/,
+    decidedBy: [{ object: 'Gateway/default/gw' }],
+  });
+  t.match(await ask('a.shop.com', 443), {
+    step: 'route',
+    verdict: 'ok',
+    summary: /answers 200/,
+    decidedBy: [{ object: 'Gateway/default/gw' }],
+  });
+  t.match(await ask('b.other.com', 443), { step: 'listener', verdict: 'stop', summary: /no filter chain/ });
+  t.match(await ask('a.shop.com', 81), { step: 'listener', verdict: 'stop' });
+});
+
 t.test('what a target takes in', async (t) => {
   const rbac = (name: string) => ({ name, config_discovery: {} });
   const chain = (name: string, match: object, filters: object[], tls = false) => ({
