@@ -4,6 +4,8 @@ import type { ResourceSet } from '../../../../agent/translate/resource-set.ts';
 export interface Call {
   /** Outbound port of the calling workload's listener. */
   readonly listener: number;
+  /** Or the listener of a gateway, e.g. `gateway_443`. */
+  readonly gateway?: string;
   readonly address: string;
   readonly port: number;
   /** HTTP request, or undefined for bytes. */
@@ -28,8 +30,9 @@ type Body = any;
 
 /** Asks the generated config where a call goes, by Envoy's own rules: chain by destination, TLS and protocol; virtual host by authority; first route. */
 export function simulate(set: ResourceSet, call: Call): Outcome {
-  const listener = set.resources.listener.get(`outbound_${call.listener}`)?.body as Body;
-  const chain = bestChain(listener, call);
+  const listener = set.resources.listener.get(call.gateway ?? `outbound_${call.listener}`)?.body as Body;
+  const chain = listener === undefined ? undefined : bestChain(listener, call);
+  if (chain === undefined) return { chain: 'refused' };
   const last = chain.filters.at(-1);
   if (last.config_discovery !== undefined) {
     const tcp = (set.resources.extension.get(last.name) as Body).body.typed_config;
@@ -101,6 +104,8 @@ function virtualHost(route: Body, authority: string): Body {
 }
 
 function routeOutcome(host: Body, call: Call): Omit<Outcome, 'chain'> {
+  if (host === undefined) return { answer: 404 };
+  if (host.require_tls === 'ALL') return { redirect: 'https' };
   const path = call.http?.path ?? '/';
   const headers = call.http?.headers ?? {};
   const route = host.routes.find(({ match }: Body) => {
