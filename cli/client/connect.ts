@@ -9,7 +9,10 @@ export const ADMIN_SOCKET = '/run/mesh/admin.sock';
 /** The controllers' API. Throws USAGE when --socket was given: it would be ignored. */
 export async function connectApi(context: CliContext, options: GlobalOptions): Promise<ApiClient> {
   if (options.socket !== undefined)
-    throw new MeshError('USAGE', '--socket is for what an agent answers: status, peers, config dump, log-level');
+    throw new MeshError(
+      'USAGE',
+      '--socket is for what an agent answers: status, peers, config dump, log-level, proxy-config, why',
+    );
   return createApiClient(await loadApiSettings(context, options));
 }
 
