@@ -100,6 +100,21 @@ function holder(name: string, filters: readonly object[]): object {
   };
 }
 
+type Static = { readonly clusters: readonly Body[]; readonly listeners: readonly object[] };
+type Outcome = { readonly stdout: string; readonly stderr: string; readonly signal?: string; readonly code?: unknown };
+
+const VERDICT = /^configuration '.*' OK$/m;
+
+async function validate(file: string, config: object): Promise<Outcome> {
+  writeFileSync(file, JSON.stringify(config));
+  const args = ['--mode', 'validate', '-c', file, '-l', 'error', '--disable-hot-restart'];
+  return promisify(execFile)(ENVOY, args).catch((error: Outcome) => error);
+}
+
+/**
+ * Envoy 1.40 says its verdict and then crashes on its way out when a listener asks for something over ADS, of which
+ * validation has no stream: that crash, after OK, is let pass. Clusters alone must end well.
+ */
 for (const [name, mesh] of Object.entries(GOLDEN_CASES)) {
   test(`envoy --mode validate: ${name}`, async (t) => {
     const dir = mkdtempSync(join(tmpdir(), 'validate-'));
@@ -107,16 +122,19 @@ for (const [name, mesh] of Object.entries(GOLDEN_CASES)) {
     const file = join(dir, 'bootstrap.json');
     const secretFile = join(dir, 'secrets.json');
     writeFileSync(secretFile, '{"resources": []}');
-    writeFileSync(file, JSON.stringify(bootstrap(translate(meshView(mesh)), secretFile)));
-    const result = await promisify(execFile)(ENVOY, [
-      '--mode',
-      'validate',
-      '-c',
-      file,
-      '-l',
-      'error',
-      '--disable-hot-restart',
-    ]).catch((error: { stderr?: string; stdout?: string }) => error);
-    t.match(result.stdout, /OK/, (result.stderr ?? '').slice(-1500));
+    const whole = bootstrap(translate(meshView(mesh)), secretFile) as { readonly static_resources: Static };
+    const { clusters } = whole.static_resources;
+    const of = (some: Partial<Static>) => ({ ...whole, static_resources: { ...whole.static_resources, ...some } });
+
+    const all = await validate(file, whole);
+    const ended = all.code === undefined || all.signal === 'SIGSEGV';
+    t.ok(VERDICT.test(all.stdout) && ended, 'whole', { stderr: all.stderr.slice(-1500) });
+
+    const alone = await validate(file, of({ listeners: [] }));
+    t.ok(VERDICT.test(alone.stdout) && alone.code === undefined, 'clusters', { stderr: alone.stderr.slice(-1500) });
+
+    const spoilt = { ...clusters[0], outlier_detection: { max_ejection_percent: 101 } };
+    const refused = await validate(file, of({ clusters: [spoilt, ...clusters.slice(1)] }));
+    t.ok(!VERDICT.test(refused.stdout) && refused.code === 1, 'a wrong cluster is refused');
   });
 }
