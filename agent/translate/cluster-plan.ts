@@ -18,6 +18,8 @@ export interface ClusterDefaults {
   readonly h2UpgradePolicy?: 'UPGRADE' | 'DO_NOT_UPGRADE' | undefined;
   readonly localityLbSetting?: LocalityLbSpec | undefined;
   readonly minTlsVersion?: 'TLSv1_2' | 'TLSv1_3';
+  /** What a server of undeclared protocol is spoken to: as the caller speaks, but by a gateway, whose callers say nothing of it, HTTP/1.1. */
+  readonly undeclared?: 'http1';
 }
 
 /** For which client clusters are made, and what holds for all of them. */

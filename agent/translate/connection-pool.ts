@@ -84,7 +84,7 @@ export function httpVersion({ port, transport, policy, defaults }: ClusterPlan):
   if (meshwide === 'UPGRADE' && port.protocol === 'HTTP' && policy.tunnel === undefined) return 'http2';
   const may = meshwide !== 'DO_NOT_UPGRADE' && !countsHttp1 && policy.tunnel === undefined;
   if (transport === 'mtls' && may) return 'http2';
-  return port.protocol === 'AUTO' ? 'same' : 'http1';
+  return port.protocol === 'AUTO' ? (defaults.undeclared ?? 'same') : 'http1';
 }
 
 /** typed_extension_protocol_options of a cluster that carries HTTP. `upstream`: members of upstream_http_protocol_options. */

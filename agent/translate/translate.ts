@@ -28,7 +28,13 @@ export function translate(view: MeshView): ResourceSet {
   const files = new Map<string, string[]>();
   const plans = new Map<string, ClusterPlan>();
   for (const client of new Set(clients.values())) {
-    const context = clusterContext(view, client, { ...view.mesh, localityLbSetting: view.localityLb });
+    // Where a workload shares the view, and so the clusters, it is the callers' version for both.
+    const forGateways = view.workloads.every((one) => one.gateway === true || clients.get(one) !== client);
+    const context = clusterContext(view, client, {
+      ...view.mesh,
+      localityLbSetting: view.localityLb,
+      ...(forGateways ? { undeclared: 'http1' as const } : {}),
+    });
     for (const plan of client.destinations.flatMap((service) => clusterPlans(context, service))) {
       plans.set(plan.name, plan);
       all.push(clusterResource(plan));

@@ -19,12 +19,14 @@ export interface TlsCommand {
   readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
   readonly maxVersion?: 'TLSv1.2' | 'TLSv1.3';
   readonly ciphers?: string;
+  readonly alpn?: readonly string[];
   readonly connection?: number;
 }
 
 const open = new Map<number, tls.TLSSocket>();
 
-function options({ address, port, servername = '', ca, cert, key, minVersion, maxVersion, ciphers }: TlsCommand) {
+function options(command: TlsCommand) {
+  const { address, port, servername = '', ca, cert, key, minVersion, maxVersion, ciphers, alpn } = command;
   return {
     host: address,
     port,
@@ -34,6 +36,7 @@ function options({ address, port, servername = '', ca, cert, key, minVersion, ma
     ...(minVersion === undefined ? {} : { minVersion }),
     ...(maxVersion === undefined ? {} : { maxVersion }),
     ...(ciphers === undefined ? {} : { ciphers }),
+    ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
   };
 }
 

@@ -363,3 +363,25 @@ test('a workload leaves by an egress gateway: mTLS to it, and from it to a serve
     'nobody without an SVID',
   );
 });
+
+test('AUTO_PASSTHROUGH: the mesh’s own mTLS goes on to the service that its SNI names, and nothing else does', async (t) => {
+  await push(gateway(server(15443, 'TLS', ['*.local'], { tls: { mode: 'AUTO_PASSTHROUGH' } })));
+  const { chainPem, privateKeyPem } = lab.ca.workload('default', 'web', 'c');
+  const call = (servername: string, alpn: readonly string[]) =>
+    outside.ask({
+      do: 'https',
+      address: EDGE,
+      port: 15443,
+      servername,
+      alpn,
+      cert: chainPem,
+      key: privateKeyPem,
+      headers: { host: 'reviews' },
+    });
+  const reviews = 'outbound_.80_._.reviews.default.svc.cluster.local';
+  const answer = await call(reviews, ['istio-http/1.1']);
+  t.equal(answer.status, 200, JSON.stringify(answer));
+  t.match(served(answer).headers['x-forwarded-client-cert'], /sa\/web$/, 'the caller’s identity, end to end');
+  t.match(await call(reviews, ['http/1.1']), { error: /./ }, 'TLS of an application’s own');
+  t.match(await call('outbound_.81_.v9_.reviews.default.svc.cluster.local', ['istio-http/1.1']), { error: /./ });
+});

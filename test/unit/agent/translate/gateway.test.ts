@@ -2,10 +2,10 @@
 import { test } from 'tap';
 import { translate } from '../../../../agent/translate/translate.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
-import { group, meshView, object, service, type TestMesh } from '../mesh-view/build-mesh.ts';
+import { group, meshView, object, service, type TestHost, type TestMesh } from '../mesh-view/build-mesh.ts';
 import { type Call, simulate } from './simulate.ts';
 
-const HOSTS = [
+const HOSTS: readonly TestHost[] = [
   { id: 'e', addresses: ['10.0.0.9'], groups: ['default/local'], gateways: ['default/edge'] },
   { id: 'b', addresses: ['10.0.0.2'], groups: ['default/one', 'default/two'] },
 ];
@@ -284,4 +284,18 @@ test('AUTO_PASSTHROUGH leads the mesh’s own mTLS on, by its SNI, to hosts that
     t.ok(set.resources.endpoint.has(`sni_${sni}`));
   }
   t.same(simulate(set, call('gateway_15443', '', { sni: cluster('two') })), { chain: 'refused' });
+});
+
+test('a gateway speaks HTTP/1.1 where no protocol is declared, whatever its client speaks; a workload as its application does', async (t) => {
+  const odd = object('ServiceEntry', 'odd', {
+    hosts: ['odd.example'],
+    ports: [{ number: 80, name: 'x' }],
+    resolution: 'STATIC',
+    endpoints: [{ address: '10.9.0.1' }],
+  });
+  const options = (hosts: TestMesh['hosts']) =>
+    JSON.stringify(translate(mesh([odd], { hosts })).resources.cluster.get('outbound_.80_._.odd.example')?.body);
+  const [edge, server] = HOSTS as [TestHost, TestHost];
+  t.match(options([{ ...edge, groups: [] }, server]), /"explicit_http_config":\{"http_protocol_options"/);
+  t.match(options([edge, server]), /use_downstream_protocol_config/, 'they share the clusters of one namespace');
 });
