@@ -114,15 +114,11 @@ async function configAnswer(query: ConfigQuery, deps: LookDeps): Promise<Content
       'rows',
     );
   }
+  if (part === 'clusters') return await clustersOf(query, deps);
   return bounded(await madeOf(part, query, deps), form);
 }
 
-async function madeOf(
-  part: 'listeners' | 'routes' | 'clusters' | 'endpoints',
-  { filter }: ConfigQuery,
-  deps: LookDeps,
-) {
-  const containing = (text: string | undefined) => (text === undefined ? undefined : `.*${escapeRegex(text)}.*`);
+async function madeOf(part: 'listeners' | 'routes' | 'endpoints', { filter }: ConfigQuery, deps: LookDeps) {
   switch (part) {
     case 'listeners': {
       const dump = await bodiesOf(deps, 'dynamic_listeners', containing(filter.name));
@@ -132,13 +128,30 @@ async function madeOf(
     }
     case 'routes':
       return routeRows(await bodiesOf(deps, 'dynamic_route_configs', containing(filter.name)), filter);
-    case 'clusters': {
-      const bodies = await bodiesOf(deps, 'dynamic_active_clusters', containing(filter.name ?? filter.fqdn));
-      return clusterRows(bodies, (name) => servedBy(deps, 'cluster', name).origins, filter);
-    }
     case 'endpoints':
       return endpointRows((await deps.envoy.clusterStatuses(containing(filter.name ?? filter.fqdn))) as Body[], filter);
   }
+}
+
+/**
+ * A cluster has some 7 KB and a mesh thousands: reading them all would keep this process from its other work for a second (measured). So names
+ * and types first, and of whole clusters as many as people read.
+ */
+const MAX_WHOLE_CLUSTERS = 100;
+const CLUSTER_FIELDS = ['cluster.name', 'cluster.type', 'cluster.cluster_type.name'];
+
+async function clustersOf({ filter, form }: ConfigQuery, deps: LookDeps): Promise<Content> {
+  const refused = deps.refused();
+  const rules = (name: string) => servedBy(deps, 'cluster', name, refused).origins;
+  const nameRegex = containing(filter.name ?? filter.fqdn);
+  const brief = clusterRows(await bodiesOf(deps, 'dynamic_active_clusters', nameRegex, CLUSTER_FIELDS), rules, filter);
+  if (form === 'rows') return bounded(brief, form);
+  const names = brief.slice(0, MAX_WHOLE_CLUSTERS).map(({ row }) => row.name);
+  const pattern = `^(${names.map(escapeRegex).join('|')})$`;
+  const whole = names.length === 0 ? [] : await bodiesOf(deps, 'dynamic_active_clusters', pattern);
+  const content = bounded(clusterRows(whole, rules, filter), form);
+  const left = brief.length - (content.resources?.length ?? 0);
+  return { ...content, ...(left > 0 ? { left } : {}) };
 }
 
 /** Where each entry of a part keeps the resource itself. */
@@ -151,8 +164,13 @@ const INSIDE: Readonly<
   ecds_filters: ['ecds_filter'],
 };
 
-async function bodiesOf(deps: LookDeps, part: keyof typeof INSIDE, nameRegex?: string): Promise<Body[]> {
-  const entries = await deps.envoy.configDump(part, nameRegex);
+async function bodiesOf(
+  deps: LookDeps,
+  part: keyof typeof INSIDE,
+  nameRegex?: string,
+  mask?: readonly string[],
+): Promise<Body[]> {
+  const entries = await deps.envoy.configDump(part, nameRegex, mask);
   return entries.map((entry) => maybe(entry, ...INSIDE[part])).filter((body) => body !== undefined);
 }
 
@@ -195,9 +213,14 @@ function lookup({ view }: Run, namespace: string, name: string): NameVerdict {
   return { ...verdict, origins: service?.origins ?? [] };
 }
 
-function servedBy(deps: LookDeps, kind: ResourceKind, name: string): ReturnType<WhySources['served']> {
+function servedBy(
+  deps: LookDeps,
+  kind: ResourceKind,
+  name: string,
+  list: readonly RefusedResource[] = deps.refused(),
+): ReturnType<WhySources['served']> {
   const typeUrl = TYPE_URLS[kind];
-  const refused = deps.refused().find((one) => one.typeUrl === typeUrl && one.resource === name)?.message;
+  const refused = list.find((one) => one.typeUrl === typeUrl && one.resource === name)?.message;
   const origins = deps.last()?.resources.resources[kind].get(name)?.origins ?? [];
   return { origins, ...(refused === undefined ? {} : { refused }) };
 }
@@ -224,6 +247,10 @@ function envoySource(deps: LookDeps): EnvoySource {
       return status === undefined ? [] : listOf(status, 'host_statuses').map(hostState);
     },
   };
+}
+
+function containing(text: string | undefined): string | undefined {
+  return text === undefined ? undefined : `.*${escapeRegex(text)}.*`;
 }
 
 function whole(name: string): string {

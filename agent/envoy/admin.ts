@@ -11,8 +11,11 @@ export interface EnvoyAdmin {
   prometheus(): Promise<string>;
   /** Listeners are closed step by step over the drain time; connections are asked to go (GOAWAY, Connection: close). */
   drain(): Promise<void>;
-  /** Entries of one part of Envoy's config (admin.v3.ConfigDump, proto3 JSON); `nameRegex` (RE2) narrows them down. Private keys are redacted by Envoy. */
-  configDump(part: DumpPart, nameRegex?: string): Promise<readonly unknown[]>;
+  /**
+   * Entries of one part of Envoy's config (admin.v3.ConfigDump, proto3 JSON); `nameRegex` (RE2) narrows them down, `mask` to some of their
+   * fields. Private keys are redacted by Envoy.
+   */
+  configDump(part: DumpPart, nameRegex?: string, mask?: readonly string[]): Promise<readonly unknown[]>;
   /** Clusters with their endpoints as load balancing has them (admin.v3.ClusterStatus); `nameRegex` as above. */
   clusterStatuses(nameRegex?: string): Promise<readonly unknown[]>;
   /** Log levels by logger, after setting those given: logger to level, '' for all. */
@@ -49,11 +52,10 @@ export function createEnvoyAdmin(socketPath: string): EnvoyAdmin {
     async drain() {
       await call(socketPath, 'POST', '/drain_listeners?graceful');
     },
-    async configDump(part, nameRegex) {
-      const query = new URLSearchParams({
-        resource: part,
-        ...(nameRegex === undefined ? {} : { name_regex: nameRegex }),
-      });
+    async configDump(part, nameRegex, mask) {
+      const query = new URLSearchParams({ resource: part });
+      if (nameRegex !== undefined) query.set('name_regex', nameRegex);
+      if (mask !== undefined) query.set('mask', mask.join(','));
       return list(await call(socketPath, 'GET', `/config_dump?${query}`, NOT_FOUND), 'configs');
     },
     async clusterStatuses(nameRegex) {

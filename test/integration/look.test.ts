@@ -224,6 +224,13 @@ test('proxy-config: rows by filter, whole resources, no keys', async (t) => {
       destinationRules: [DR],
     },
   ]);
+  const full = await ask('clusters', { fqdn: 'reviews', subset: 'v1' }, 'full');
+  t.match(
+    full.resources,
+    [{ lb_policy: String, connect_timeout: '10s' }, { eds_cluster_config: {} }],
+    'as Envoy has them',
+  );
+  t.equal(full.left, undefined);
   t.match((await ask('endpoints', { fqdn: 'reviews', subset: 'v2', port: 9080 })).rows, [
     { endpoint: '10.66.0.3:9080', status: 'HEALTHY', outlier: 'OK', cluster: /_\.v2_\./ },
   ]);
