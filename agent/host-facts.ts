@@ -2,9 +2,10 @@
 import { errorLine } from '../api/errors.ts';
 import { canonicalIp } from '../api/gossip/address.ts';
 import type { Clock } from '../runtime/clock.ts';
-import type { AgentConfig } from './config.ts';
+import { type AgentConfig, UNIT_NAME } from './config.ts';
 import { globalAddresses, hasIpv6 } from './host/interfaces.ts';
 import type { Users } from './host/users.ts';
+import { watchUnits } from './host/watch-units.ts';
 import type { HostView } from './mesh-view/view.ts';
 
 export interface HostFacts {
@@ -31,6 +32,7 @@ export function createHostFacts(config: AgentConfig, users: Users, clock: Clock)
   let uids = new Map<string, number>();
   let unresolved = new Map<string, string>();
   let cancel = () => {};
+  let watching = { stop() {} };
 
   /** A host without any address for now (its link is down) keeps those it had: there is nobody to tell. */
   const addresses = (): readonly string[] => {
@@ -56,13 +58,12 @@ export function createHostFacts(config: AgentConfig, users: Users, clock: Clock)
     unresolved = missing;
     return changed;
   };
+  const lookAndTell = () =>
+    look()
+      .then((changed) => changed && listeners.forEach((listener) => void listener()))
+      .catch(() => {});
   const again = () => {
-    cancel = clock.after(LOOK_EVERY_MS, () => {
-      look()
-        .then((changed) => changed && listeners.forEach((listener) => void listener()))
-        .catch(() => {})
-        .finally(again);
-    });
+    cancel = clock.after(LOOK_EVERY_MS, () => void lookAndTell().finally(again));
   };
 
   return {
@@ -71,8 +72,16 @@ export function createHostFacts(config: AgentConfig, users: Users, clock: Clock)
       own.agent = await users.uid(config.agentUser);
       await look();
       again();
+      // a unit that is restarted as another user is captured before the next look
+      watching = watchUnits(
+        [...names].filter((name) => UNIT_NAME.test(name)),
+        () => void lookAndTell(),
+      );
     },
-    stop: () => cancel(),
+    stop() {
+      cancel();
+      watching.stop();
+    },
     view: () => view,
     uids: () => uids,
     unresolved: () => unresolved,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { MeshError } from '../../api/errors.ts';
 
 /** Where systemd looks for units, the first one first. systemd.unit(5), "Unit File Load Path". */
-const UNIT_PATH = [
+export const UNIT_PATH: readonly string[] = [
   '/etc/systemd/system',
   '/run/systemd/system',
   '/usr/local/lib/systemd/system',
@@ -18,19 +18,39 @@ const MAX_BYTES = 256 << 10;
  * a uid to another unit later, which would inherit the identity). `unitPath` is for tests.
  */
 export async function unitUser(unit: string, unitPath: readonly string[] = UNIT_PATH): Promise<string> {
-  const names = [unit, unit.replace(/@[^@]*\.service$/, '@.service')];
-  const file = await firstOf(unitPath, names);
-  if (file === undefined) throw refused(unit, 'there is no such unit');
-  if (file.trim() === '') throw refused(unit, 'the unit is masked');
-  const settings = new Map<string, string>();
-  for (const text of [file, ...(await dropIns(unitPath, names))]) readService(text, settings);
-  const user = settings.get('User') ?? '';
-  if (/^(1|yes|y|true|t|on)$/i.test(settings.get('DynamicUser') ?? ''))
+  const settings = await unitSettings(unit, unitPath);
+  if (settings === undefined) throw refused(unit, 'there is no such unit');
+  if (settings === 'masked') throw refused(unit, 'the unit is masked');
+  const last = (key: string) => settings.get(`Service.${key}`)?.at(-1) ?? '';
+  const user = last('User');
+  if (isYes(last('DynamicUser')))
     throw refused(unit, 'the unit has DynamicUser=, whose uid is given to others later: give it a static User=');
   if (user === '' || user === 'root' || user === '0')
     throw refused(unit, 'the unit runs as root: give it a User= of its own');
   if (user.includes('%')) throw refused(unit, `its User=${user} depends on the instance: name the user instead`);
   return user;
+}
+
+/** systemd.syntax(7): what counts as true. */
+export function isYes(value: string): boolean {
+  return /^(1|yes|y|true|t|on)$/i.test(value);
+}
+
+/**
+ * `SECTION.KEY` of a unit's file and drop-ins with its values in order; an empty value stays in the list, since it takes back those before it.
+ * Undefined: there is no such unit.
+ */
+export async function unitSettings(
+  unit: string,
+  unitPath: readonly string[] = UNIT_PATH,
+): Promise<ReadonlyMap<string, readonly string[]> | 'masked' | undefined> {
+  const names = [unit, unit.replace(/@[^@]*\.service$/, '@.service')];
+  const file = await firstOf(unitPath, names);
+  if (file === undefined) return undefined;
+  if (file.trim() === '') return 'masked';
+  const settings = new Map<string, string[]>();
+  for (const text of [file, ...(await dropIns(unitPath, names))]) readSettings(text, settings);
+  return settings;
 }
 
 function refused(unit: string, why: string): MeshError {
@@ -67,8 +87,8 @@ async function read(path: string): Promise<string | undefined> {
   );
 }
 
-/** `KEY=VALUE` lines of [Service]; a later one replaces an earlier one. systemd.syntax(7). */
-function readService(text: string, settings: Map<string, string>): void {
+/** `KEY=VALUE` lines of all sections. systemd.syntax(7). */
+function readSettings(text: string, settings: Map<string, string[]>): void {
   let section = '';
   for (const line of text.replace(/\\\n/g, ' ').split('\n')) {
     const trimmed = line.trim();
@@ -76,6 +96,8 @@ function readService(text: string, settings: Map<string, string>): void {
     const heading = /^\[(.+)\]$/.exec(trimmed);
     if (heading !== null) section = heading[1] as string;
     const [, key, value = ''] = /^([A-Za-z]+)\s*=\s*(.*)$/.exec(trimmed) ?? [];
-    if (section === 'Service' && key !== undefined) settings.set(key, value);
+    if (key === undefined) continue;
+    const name = `${section}.${key}`;
+    settings.set(name, [...(settings.get(name) ?? []), value]);
   }
 }

@@ -49,6 +49,8 @@ export interface ApplyOptions {
   readonly confirmedId?: string;
   /** Only for a spec that captures less than the standing rules: who listens does not matter then. */
   readonly trustListeners?: boolean;
+  /** Throws REDIRECT_NONE, and writes nothing, where nothing of ours stands. */
+  readonly onlyIfStanding?: boolean;
 }
 
 /** What a run did. */
@@ -81,9 +83,10 @@ export async function applyRedirect(deps: ApplyDeps, spec: RedirectSpec, options
       options.trustListeners ? undefined : checkListeners(deps.sockets, spec, families, options.agentUid),
     ]);
     const before = await readAll(backend, families);
+    const first = isAllClean(before);
+    if (first && options.onlyIfStanding === true) throw new MeshError('REDIRECT_NONE', 'no rule of ours stands');
     const state = stored ?? (await firstState(before, lo.address));
     if (stored === undefined) await saveState(deps.stateDir, state);
-    const first = isAllClean(before);
     const { captured, uncaptured, rootSockets } = inbound;
     const wanted = new Map(families.map((family) => [family, renderRules(captured, family)]));
     const undo = { deps, backend, before, lo, state, first };

@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import { MeshError } from '../../api/errors.ts';
+import { hasCode, MeshError } from '../../api/errors.ts';
 import type { Exec } from '../host/exec.ts';
 import type { Family } from './spec.ts';
 import { readTable, type TableName } from './tables.ts';
@@ -32,7 +32,10 @@ const TIMEOUT_MS = 15_000;
 export function createBackend(exec: Exec, name: BackendName, isDefault: boolean): Backend {
   const program = (family: Family, part: string) => `${PROGRAM[family]}${isDefault ? '' : `-${name}`}-${part}`;
   const run = async (file: string, args: string[], input = '') => {
-    const result = await exec(file, args, { input, timeoutMs: TIMEOUT_MS });
+    const result = await exec(file, args, { input, timeoutMs: TIMEOUT_MS }).catch((cause: unknown) => {
+      if (!hasCode(cause, 'EXEC_MISSING')) throw cause;
+      throw new MeshError('REDIRECT_NO_IPTABLES', `${file} is not installed (package iptables)`, { cause });
+    });
     if (result.code !== 0) throw await explain(file, result.stderr, input);
     return result.stdout;
   };
@@ -123,9 +126,13 @@ async function explain(file: string, stderr: string, input: string): Promise<Mes
   const details = { program: file, stderr: words };
   if (/holding the xtables lock/i.test(words)) {
     const holder = await lockHolder();
-    return new MeshError('REDIRECT_LOCKED', `the xtables lock is held by ${holder}; waited ${LOCK_WAIT_SECONDS} s`, {
-      details,
-    });
+    return new MeshError(
+      'REDIRECT_LOCKED',
+      `the xtables lock is held by ${holder}; waited ${LOCK_WAIT_SECONDS} s; stop that program, it is tried again`,
+      {
+        details,
+      },
+    );
   }
   if (/permission denied|must be root|operation not permitted/i.test(words))
     return new MeshError('REDIRECT_PRIVILEGE', `${file} needs root in this network namespace: ${words}`, { details });
@@ -133,7 +140,7 @@ async function explain(file: string, stderr: string, input: string): Promise<Mes
   if (extension !== undefined)
     return new MeshError(
       'REDIRECT_MODULE',
-      `the kernel or iptables lacks the extension ${extension} (module xt_${extension}): ${words}`,
+      `the kernel or iptables lacks the extension ${extension}: modprobe xt_${extension}, or install all of the package iptables: ${words}`,
       { details },
     );
   const line = /line:? (\d+)/.exec(words)?.[1];

@@ -26,6 +26,8 @@ export interface RedirectClient {
 }
 
 const POLL_MS = 20;
+/** systemd's path unit does not hear of a file that is replaced while systemd reads its units again (252): the request is written once more. */
+const RENEW_MS = 1500;
 
 /** A client over `folder` = RUN_DIR/redirect, which it makes (0755) when it is missing. */
 export function createRedirectClient(folder: string): RedirectClient {
@@ -54,9 +56,14 @@ export function createRedirectClient(folder: string): RedirectClient {
     async apply(spec, { timeoutMs, signal }) {
       await prepare();
       const requestId = randomUUID();
-      await writeFileAtomic(path('spec'), JSON.stringify({ version: 1, requestId, ...spec }));
+      const text = JSON.stringify({ version: 1, requestId, ...spec });
       const deadline = performance.now() + timeoutMs;
+      let renewAt = Number.NEGATIVE_INFINITY;
       for (;;) {
+        if (performance.now() > renewAt) {
+          await writeFileAtomic(path('spec'), text);
+          renewAt = performance.now() + RENEW_MS;
+        }
         const result = await last();
         if (result?.requestId === requestId) return result;
         if (performance.now() > deadline)

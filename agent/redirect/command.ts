@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { errorLine, hasCode, MeshError } from '../../api/errors.ts';
 import { delay } from '../../runtime/clock.ts';
+import { UNIT_NAME } from '../config.ts';
 import { createExec, type Exec } from '../host/exec.ts';
 import { createSockets, type Sockets } from '../host/sockets.ts';
 import { createUsers, type Users } from '../host/users.ts';
 import { type ApplyDeps, applyRedirect, cleanRedirect, readAll, upToDate, usableFamilies } from './apply.ts';
 import { detectBackend } from './backend.ts';
 import { REDIRECT_FILES } from './client.ts';
+import { orderUnits } from './drop-ins.ts';
 import { readOwn, readUntrusted, writeUntrusted } from './files.ts';
 import { checkListeners, judgeInbound } from './listeners.ts';
 import { planText } from './plan.ts';
@@ -56,7 +58,7 @@ export interface CommandDeps {
   readonly self?: readonly string[];
 }
 
-const USAGE = `usage: mesh-agent redirect apply|clean|plan|check|confirm|proxy-failed|dns-off [--config FILE] [--spec FILE] [--result FILE]
+const USAGE = `usage: mesh-agent redirect apply|clean|plan|check|confirm|proxy-failed|dns-off|order [--config FILE] [--spec FILE] [--result FILE]
   [--state-dir DIR] [--revert-after SECONDS] [--dry-run]`;
 const DEFAULT_REVERT_SECONDS = 60;
 const MAX_CONFIG_BYTES = 1 << 20;
@@ -114,6 +116,7 @@ const VERBS: Readonly<Record<string, (run: Run) => Promise<number>>> = {
   revert,
   'proxy-failed': proxyFailed,
   'dns-off': dnsOff,
+  order,
 };
 
 async function prepare(argv: readonly string[], deps: CommandDeps, print: (text: string) => void): Promise<Run> {
@@ -259,8 +262,14 @@ async function dnsOff(run: Run): Promise<number> {
   const spec = await readSpec(run);
   const policy = await policyOf(run);
   const without = { ...permit(spec, policy), dns: false };
-  const options = { agentUid: policy.agentUid, revertAfterMs: 0, trustListeners: true };
-  const outcome = await applyRedirect(run.apply, without, options);
+  const options = { agentUid: policy.agentUid, revertAfterMs: 0, trustListeners: true, onlyIfStanding: true };
+  const outcome = await applyRedirect(run.apply, without, options).catch((error: unknown) => {
+    if (!hasCode(error, 'REDIRECT_NONE')) throw error;
+  });
+  if (outcome === undefined) {
+    run.print('redirect: no rule stands, DNS is not captured\n');
+    return 0;
+  }
   // The request is another one than was asked for: its id is not echoed.
   await report(run, { ...outcome, status: 'applied' }, started);
   run.print(`redirect: DNS is ${outcome.changed ? 'no longer' : 'not'} captured\n`);
@@ -281,7 +290,18 @@ async function clean(run: Run, status: 'cleaned' | 'reverted'): Promise<number> 
   return 0;
 }
 
+/** For mesh-order.service (drop-ins.ts). */
+async function order(run: Run): Promise<number> {
+  run.print(await orderUnits(run.apply.exec, unitsOf(run.config), run.dryRun));
+  return 0;
+}
+
+function unitsOf(config: RedirectConfig): string[] {
+  return config.workloads.map(({ user }) => user).filter((user) => UNIT_NAME.test(user));
+}
+
 async function plan(run: Run): Promise<number> {
+  run.print(await orderUnits(run.apply.exec, unitsOf(run.config), true));
   const policy = await policyOf(run);
   const spec = permit(await readSpec(run), policy);
   const [backend, families] = await Promise.all([detectBackend(run.apply.exec), usableFamilies(spec.families)]);

@@ -52,7 +52,7 @@ function checkPort(
   const stranger = here.find((socket) => !uids.has(socket.uid));
   const details = { port };
   if (stranger !== undefined) {
-    const cause = `port ${port} is held by uid ${stranger.uid}, not by ${who} (uid ${[...uids].join(' or ')})`;
+    const cause = `port ${port} is held by uid ${stranger.uid}, not by ${who} (uid ${[...uids].join(' or ')}): stop that program (ss -ltnup)`;
     throw new MeshError('REDIRECT_LISTENER', cause, { details: { ...details, uid: stranger.uid } });
   }
   for (const family of families)

@@ -238,6 +238,8 @@ t.test('the proxy or the agent has failed for good', async (t) => {
   writeFileSync(h.config, readFileSync(h.config, 'utf8').replace('redirect: {', 'redirect: {onProxyFailure: bypass, '));
   t.match(await h.redirect('proxy-failed'), { code: 0, out: /removed/ });
   t.equal(h.space.snapshot(), before);
+  t.match(await h.redirect('dns-off'), { code: 0, out: /no rule stands/ });
+  t.equal(h.space.snapshot(), before, 'where nothing stood it writes nothing');
 });
 
 t.test('clean works with a broken agent.yaml', async (t) => {

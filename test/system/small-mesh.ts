@@ -42,8 +42,12 @@ function builtRepository(): string {
     for (const name of readdirSync(MACHINES))
       if (name.startsWith('repo-')) rmSync(join(MACHINES, name), { recursive: true, force: true });
     const making = mkdtempSync(join(MACHINES, 'making-'));
-    buildRepository(making);
-    renameSync(making, path);
+    try {
+      buildRepository(making);
+      renameSync(making, path);
+    } finally {
+      rmSync(making, { recursive: true, force: true });
+    }
   }
   utimesSync(path, new Date(), new Date());
   return path;
@@ -143,7 +147,11 @@ export async function join_(mesh: SmallMesh, machine: Machine, bound: readonly B
 /** Writes agent.yaml's workloads. */
 export async function setWorkloads(machine: Machine, bound: readonly Bound[]): Promise<void> {
   const list = bound.map(({ group, by }) => `{group: ${group}, ${by}}`).join(', ');
-  await machine.must(`sed -i 's|^workloads: .*|workloads: [${list}]|' /etc/mesh/agent.yaml`);
+  // a join writes the file anew, and a long list over several lines
+  const program = `/^workloads:/ {print "workloads: [${list}]"; skip = 1; next} skip && /^[ \\t]/ {next} {skip = 0; print}`;
+  await machine.must(
+    `awk '${program}' /etc/mesh/agent.yaml > /root/agent.yaml && cat /root/agent.yaml > /etc/mesh/agent.yaml`,
+  );
 }
 
 /** Installs Debian's own packages from the share. */

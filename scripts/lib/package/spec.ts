@@ -180,6 +180,7 @@ function agent({ program: version, release, node, envoy }: Versions): PackageSpe
         'mesh-agent.service',
         'mesh-agent-dns.socket',
         'mesh-dns-off.service',
+        'mesh-order.service',
         'mesh-off.service',
         'mesh-proxy.service',
         'mesh-proxy-failed.service',

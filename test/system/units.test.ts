@@ -1,0 +1,265 @@
+// Workloads bound to systemd units on a booted machine: two services under two identities, what a restart and a drop-in change, and the order
+// in which they start. a calls; b runs reviews.service and ratings.service.
+import tap, { type Test } from 'tap';
+import { eventually, type Machine } from '../../scripts/lib/package/machine.ts';
+import { apt, journal, rulesOf } from './mesh.ts';
+import {
+  type Bound,
+  callerOf,
+  createSmallMesh,
+  explained,
+  get,
+  isActive,
+  join_,
+  type SmallMesh,
+  sampleUnit,
+  setWorkloads,
+  untilStopped,
+} from './small-mesh.ts';
+
+tap.setTimeout(300_000);
+
+const group = (name: string, port: number) => `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}, namespace: default}
+spec:
+  selector: {app: ${name}}
+  ports: [{name: http, port: ${port}}]
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: ${name}, namespace: default}
+spec:
+  metadata: {labels: {app: ${name}}}
+  template: {serviceAccount: ${name}, labels: {app: ${name}}, ports: {http: ${port}}}
+---`;
+/** STRICT for one of the two by its labels, PERMISSIVE for all else. */
+const OBJECTS = `${group('reviews', 9080)}${group('ratings', 9081)}${group('client', 9079)}
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: reviews, namespace: default}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  mtls: {mode: STRICT}
+`;
+const CLIENT: Bound = { group: 'default/client', by: 'user: client' };
+const REVIEWS: Bound = { group: 'default/reviews', by: 'unit: reviews.service' };
+const RATINGS: Bound = { group: 'default/ratings', by: 'unit: ratings.service' };
+const identity = (name: string) => `spiffe://mesh.test/ns/default/sa/${name}`;
+const DROP_IN = '/etc/systemd/system/reviews.service.d/50-mesh.conf';
+
+const status = async (machine: Machine) =>
+  JSON.parse(await machine.must('meshctl --socket /run/mesh/admin.sock status -o json')) as { problems?: string[] };
+
+/** The caller that `url` sees when this user of the machine asks. */
+async function seenAs(machine: Machine, user: string, url: string): Promise<string | undefined> {
+  return callerOf((await get(machine, user, url)).reply);
+}
+
+const untilSeenAs = (what: string, machine: Machine, user: string, url: string, caller: string, withinMs = 15_000) =>
+  eventually(what, withinMs, async () => (await seenAs(machine, user, url)) === caller);
+
+/** In the unit's own cgroup and as its user, as a request handler of it would ask. */
+const unitUser = async (machine: Machine, unit: string) =>
+  (await machine.must(`ps -o user= -p $(systemctl show -p MainPID --value ${unit})`)).trim();
+
+type Row = (t: Test, mesh: SmallMesh) => Promise<void>;
+
+const ROWS: readonly (readonly [string, Row])[] = [
+  [
+    'a unit that started before the mesh: named as older than the rules; the plan shows the drop-in, the agent’s start installs it',
+    async (t, { hosts: [a, b] }) => {
+      t.not((await b!.exec(`test -e ${DROP_IN}`)).code, 0, 'a join alone writes no drop-in');
+      t.match(
+        (await b!.exec('mesh-agent redirect plan')).out,
+        /^\+\+\+ .*reviews\.service\.d\/50-mesh\.conf\n.*\n\+\[Unit\]\n\+After=mesh-agent\.service/m,
+      );
+      await b!.must('systemctl enable --now mesh-agent');
+      await a!.must('systemctl enable --now mesh-agent');
+      await eventually('the drop-in is there', 5000, async () => (await b!.exec(`test -e ${DROP_IN}`)).code === 0);
+      t.match(
+        await b!.must('systemctl show -p After --value reviews ratings'),
+        /mesh-agent\.service[\s\S]*mesh-agent\.service/,
+      );
+      t.notMatch(await b!.must('systemctl show -p Wants -p Requires --value reviews'), /mesh/);
+      const pid = (await b!.must('systemctl show -p MainPID --value reviews')).trim();
+      await eventually('it is named', 10_000, async () =>
+        JSON.stringify(await status(b!)).includes(`process ${pid} (`),
+      );
+      await b!.must('systemctl restart reviews ratings');
+      await eventually(
+        'restarted, it is no more',
+        30_000,
+        async () => !/older than/.test(JSON.stringify(await status(b!))),
+      );
+    },
+  ],
+  [
+    'two services on one host under two identities, by the static User= of their units',
+    async (t, { hosts: [a, b] }) => {
+      for (const [name, port] of [
+        ['reviews', 9080],
+        ['ratings', 9081],
+      ] as const)
+        await untilSeenAs(`${name} is served`, a!, 'client', `http://${name}:${port}/`, identity('client'));
+      t.equal(await seenAs(b!, 'reviews', 'http://ratings:9081/'), identity('reviews'), 'ratings sees reviews');
+      t.equal(await seenAs(b!, 'ratings', 'http://reviews:9080/'), identity('ratings'), 'reviews sees ratings');
+    },
+  ],
+  [
+    'a policy for each: in plaintext the STRICT one is refused, the other served',
+    async (t, { controller, hosts: [, b] }) => {
+      t.equal((await get(controller, undefined, `http://${b!.address}:9080/`)).status, 0, 'reviews is STRICT');
+      t.equal((await get(controller, undefined, `http://${b!.address}:9081/`)).status, 200, 'ratings is PERMISSIVE');
+      t.equal((await get(b!, 'stranger', 'http://127.0.0.1:9080/')).status, 0, 'nor over loopback by a stranger');
+      t.equal((await get(b!, 'stranger', 'http://127.0.0.1:9081/')).status, 200);
+    },
+  ],
+  [
+    'the unit restarts: still captured, in and out',
+    async (t, { controller, hosts: [a, b] }) => {
+      for (const how of ['systemctl restart reviews', 'kill -KILL $(systemctl show -p MainPID --value reviews)']) {
+        await b!.must(how);
+        await untilSeenAs(how, a!, 'client', 'http://reviews:9080/', identity('client'));
+        t.equal(await seenAs(b!, 'reviews', 'http://ratings:9081/'), identity('reviews'), 'out');
+        t.equal((await get(controller, undefined, `http://${b!.address}:9080/`)).status, 0, 'in');
+      }
+    },
+  ],
+  [
+    'a drop-in gives the unit another user: after its restart it is that user that is captured',
+    async (t, { hosts: [a, b] }) => {
+      await b!.must('useradd --system other');
+      b!.write('/etc/systemd/system/ratings.service.d/user.conf', '[Service]\nUser=other\n');
+      await b!.must('systemctl daemon-reload && systemctl restart ratings');
+      t.equal(await unitUser(b!, 'ratings'), 'other');
+      await untilSeenAs('it calls by its identity', b!, 'other', 'http://reviews:9080/', identity('ratings'), 5000);
+      await untilSeenAs('it is served', a!, 'client', 'http://ratings:9081/', identity('client'));
+      t.equal(await seenAs(b!, 'ratings', 'http://reviews:9080/'), undefined, 'the former user is nobody');
+      await b!.must(
+        'rm /etc/systemd/system/ratings.service.d/user.conf && systemctl daemon-reload && systemctl restart ratings',
+      );
+      await untilSeenAs('and back', b!, 'ratings', 'http://reviews:9080/', identity('ratings'), 5000);
+    },
+  ],
+  [
+    'DynamicUser= is refused with the reason, the other unit is served all the same',
+    async (t, { hosts: [a, b] }) => {
+      b!.write('/etc/systemd/system/ratings.service.d/dynamic.conf', '[Service]\nDynamicUser=yes\n');
+      await b!.must('systemctl daemon-reload && systemctl restart ratings');
+      await eventually('it is said', 10_000, async () =>
+        /ratings\.service: the unit has DynamicUser=.*give it a static User=/.test(JSON.stringify(await status(b!))),
+      );
+      await untilSeenAs('reviews is served', a!, 'client', 'http://reviews:9080/', identity('client'));
+      await b!.must(
+        'rm /etc/systemd/system/ratings.service.d/dynamic.conf && systemctl daemon-reload && systemctl restart ratings',
+      );
+      await untilSeenAs('mended', a!, 'client', 'http://ratings:9081/', identity('client'));
+      t.pass();
+    },
+  ],
+  [
+    'reboot: the units start after the mesh is ready, with the controller switched off',
+    async (t, { controller, hosts: [a, b] }) => {
+      await b!.must('systemctl enable reviews ratings 2>/dev/null');
+      await controller.must('systemctl stop mesh-controller');
+      await b!.reboot();
+      await untilSeenAs('it serves', a!, 'client', 'http://reviews:9080/', identity('client'), 30_000);
+      await controller.must('systemctl start mesh-controller');
+      const at = async (unit: string, what: string) =>
+        Number(await b!.must(`systemctl show -p ${what} --value ${unit}`));
+      const ready = await at('mesh-agent', 'ActiveEnterTimestampMonotonic');
+      for (const unit of ['reviews', 'ratings']) {
+        const started = await at(unit, 'ExecMainStartTimestampMonotonic');
+        t.ok(
+          ready > 0 && started >= ready,
+          `${unit} started ${Math.round((started - ready) / 1000)} ms after the mesh was ready`,
+        );
+      }
+      t.notMatch(JSON.stringify(await status(b!)), /older than the rules/);
+    },
+  ],
+  [
+    'a mesh that cannot start keeps no workload down, and starting a workload starts no mesh',
+    async (t, { hosts: [, b] }) => {
+      await b!.must('systemctl stop mesh-agent reviews');
+      await untilStopped(b!);
+      await b!.must('systemctl start reviews');
+      t.equal(await isActive(b!, 'mesh-agent'), false, 'the mesh stays off');
+      await b!.must(
+        "systemctl stop reviews && cp -p /etc/mesh/agent.yaml /root/good && echo 'wrong: 1' >> /etc/mesh/agent.yaml",
+      );
+      await b!.exec('systemctl start mesh-agent reviews', { timeoutMs: 30_000 });
+      t.equal(await isActive(b!, 'reviews'), true, 'the workload runs');
+      t.equal(await isActive(b!, 'mesh-agent'), false);
+      await b!.exec('systemctl start mesh-dns-off');
+      t.notMatch(await rulesOf(b!), /MESH_/, 'what acts on a failed agent writes no rule where none stood');
+      await b!.must('mv /root/good /etc/mesh/agent.yaml; systemctl start mesh-dns-off');
+      t.notMatch(await rulesOf(b!), /MESH_/, 'nor with a good agent.yaml');
+      await b!.must('systemctl reset-failed "mesh*"; systemctl start mesh-agent');
+    },
+  ],
+  [
+    'unbound: the drop-in goes, what is not ours stays, also a file of that name',
+    async (t, { hosts: [, b] }) => {
+      const foreign = '/etc/systemd/system/ratings.service.d/50-mesh.conf';
+      await b!.must(
+        `rm ${foreign} && printf '[Service]\\nNice=3\\n' > ${foreign} && mkdir -p ${DROP_IN.replace(/\/[^/]*$/, '')} && printf '[Service]\\nNice=4\\n' > ${DROP_IN.replace('50-mesh', '60-own')}`,
+      );
+      await eventually('it runs', 10_000, () => isActive(b!, 'mesh-agent'));
+      await setWorkloads(b!, [RATINGS]);
+      await b!.must('systemctl reload mesh-agent');
+      await eventually('the drop-in is gone', 10_000, async () => (await b!.exec(`test -e ${DROP_IN}`)).code !== 0);
+      t.equal(await b!.must(`cat ${foreign}`), '[Service]\nNice=3\n', 'somebody else’s file of that name');
+      await b!.must(`test -e ${DROP_IN.replace('50-mesh', '60-own')}`);
+      await eventually(
+        'systemd knows',
+        5000,
+        async () => !/mesh-agent/.test(await b!.must('systemctl show -p After --value reviews')),
+      );
+      t.match(
+        await journal(b!, 'mesh-order'),
+        /ratings\.service is not ordered after the mesh: .*50-mesh\.conf is not ours/,
+      );
+      await b!.must(`rm ${foreign}`);
+      // a reload that meets a start is one with it (systemd), and the agent may have read the file already
+      await eventually('it runs', 10_000, () => isActive(b!, 'mesh-agent'));
+      await setWorkloads(b!, [RATINGS, REVIEWS]);
+      await b!.must('systemctl reload mesh-agent');
+      await eventually(
+        'both are there',
+        10_000,
+        async () => (await b!.exec(`test -e ${foreign} && test -e ${DROP_IN}`)).code === 0,
+      );
+    },
+  ],
+  [
+    'stop keeps the drop-ins, remove takes them',
+    async (t, { hosts: [, b] }) => {
+      await eventually('it runs', 10_000, () => isActive(b!, 'mesh-agent'));
+      await b!.must('systemctl stop mesh-agent');
+      await untilStopped(b!);
+      await b!.must(`test -e ${DROP_IN}`);
+      await b!.must(apt('remove mesh-agent'));
+      t.equal((await b!.must("find /etc/systemd/system -name '50-mesh.conf' -o -name 'ratings.service.d'")).trim(), '');
+      t.notMatch(await b!.must('systemctl show -p After --value reviews'), /mesh-agent/);
+      t.equal((await get(b!, 'stranger', 'http://127.0.0.1:9080/')).status, 200, 'the workload runs on, in plaintext');
+    },
+  ],
+];
+
+tap.test('workloads as units of systemd', async (t) => {
+  const mesh = await createSmallMesh('units', { hosts: 2, objects: OBJECTS });
+  t.teardown(() => mesh.world.down());
+  const [a, b] = mesh.hosts as [Machine, Machine];
+  await a.must('useradd --system client');
+  await b.must(`useradd --system reviews; useradd --system ratings; useradd --system stranger`);
+  b.write('/etc/systemd/system/reviews.service', sampleUnit('reviews', 'reviews', 9080));
+  b.write('/etc/systemd/system/ratings.service', sampleUnit('ratings', 'ratings', 9081));
+  await b.must('systemctl daemon-reload && systemctl start reviews ratings');
+  await join_(mesh, a, [CLIENT]);
+  await join_(mesh, b, [REVIEWS, RATINGS]);
+  for (const [name, row] of ROWS)
+    await t.test(name, { timeout: 90_000 }, (t) => explained(t, [a, b], () => row(t, mesh)));
+});
