@@ -385,3 +385,46 @@ test('AUTO_PASSTHROUGH: the mesh’s own mTLS goes on to the service that its SN
   t.match(await call(reviews, ['http/1.1']), { error: /./ }, 'TLS of an application’s own');
   t.match(await call('outbound_.81_.v9_.reviews.default.svc.cluster.local', ['istio-http/1.1']), { error: /./ });
 });
+
+test('TLS of an application’s own leaves by an egress gateway, by its SNI', async (t) => {
+  await lab
+    .host('d')
+    .app(4101)
+    .ask({ do: 'serve-tls', port: 8443, name: 'out', cert: passed.certPem, key: passed.keyPem });
+  await push(
+    object('Gateway', 'gw', {
+      selector: { istio: 'ingressgateway' },
+      servers: [server(9444, 'TLS', ['pass.example'], { tls: { mode: 'PASSTHROUGH' } })],
+    }),
+    object('ServiceEntry', 'pass', {
+      hosts: ['pass.example'],
+      addresses: ['240.240.0.9'],
+      ports: [{ number: 443, name: 'tls', protocol: 'TLS', targetPort: 8443 }],
+      resolution: 'STATIC',
+      endpoints: [{ address: '10.66.0.4' }],
+    }),
+    object('VirtualService', 'pass', {
+      hosts: ['pass.example'],
+      gateways: ['mesh', 'gw'],
+      tls: [
+        {
+          match: [{ gateways: ['mesh'], port: 443, sniHosts: ['pass.example'] }],
+          route: to('edge.istio-system.svc.cluster.local', 9444),
+        },
+        { match: [{ gateways: ['gw'], port: 9444, sniHosts: ['pass.example'] }], route: to('pass.example', 443) },
+      ],
+    }),
+  );
+  const web = lab.host('c').app(WEB);
+  const answer = await web.ask({
+    do: 'tls',
+    address: '240.240.0.9',
+    port: 443,
+    servername: 'pass.example',
+    ca: world.caPem,
+    send: 'ping',
+  });
+  t.match(answer, { received: 'out:ping', from: /pass\.example/ });
+  const stats = await lab.host('e').admin('/stats?filter=listener.*9444.*downstream_cx_total');
+  t.match(stats, /: [1-9]/, 'through the gateway');
+});
