@@ -42,7 +42,7 @@ export function refusalOf(principal: Principal, access: Access): string | undefi
 /**
  * May a namespace principal's object touch these hosts? Hosts of other namespaces, and external ones that MeshConfig gives to another or
  * to nobody, only when nobody else sees the object: exportTo ["."]. The same holds for ServiceEntry.addresses: they would capture
- * others' traffic.
+ * others' traffic. A Gateway may take names that are nobody's, but none of another's: at a shared gateway it would stand before theirs.
  */
 export function ownershipRefusal(
   principal: Principal,
@@ -59,6 +59,11 @@ export function ownershipRefusal(
     object.kind === 'ServiceEntry' && !host.includes('.')
       ? declaredOwner(host.toLowerCase(), meshConfig)
       : ownerOf(host, namespace, meshConfig);
+  if (object.kind === 'Gateway') {
+    const taken = gatewayHosts(object).find((host) => ![undefined, namespace].includes(owner(host)));
+    if (taken === undefined) return undefined;
+    return `the host ${taken} belongs to the namespace ${owner(taken)}: only that may take it at a gateway`;
+  }
   const foreign = hostsOf(object).find((host) => owner(host) !== namespace);
   const keep = `so exportTo must be ["."] (valid in ${namespace} only)`;
   if (foreign !== undefined) {
@@ -78,6 +83,12 @@ function hostsOf(object: MeshObject): readonly string[] {
   if (object.kind === 'VirtualService' || object.kind === 'ServiceEntry') return spec.hosts ?? [];
   if (object.kind === 'DestinationRule') return spec.host === undefined ? [] : [spec.host];
   return [];
+}
+
+/** Names that a Gateway's servers take, without the namespace before them. */
+function gatewayHosts(object: MeshObject): readonly string[] {
+  const { servers = [] } = (object.spec ?? {}) as { servers?: readonly { hosts?: readonly string[] }[] };
+  return servers.flatMap(({ hosts = [] }) => hosts.map((host) => host.slice(host.indexOf('/') + 1)));
 }
 
 const SERVICE = /^(?:.+)\.([a-z0-9-]+)\.svc\.cluster\.local$/;

@@ -148,6 +148,38 @@ t.test('hosts belong to namespaces; foreign ones may be touched for oneself only
   });
 });
 
+t.test('a Gateway takes its own names and nobody’s, none of another namespace’s', async (t) => {
+  const h = await startRest(t);
+  const ours = await h.as({});
+  await h.send('POST', '/apis/hostmesh.io/v1/meshconfigs', {
+    apiVersion: 'hostmesh.io/v1',
+    kind: 'MeshConfig',
+    metadata: { name: 'default' },
+    spec: {
+      hostOwnership: [
+        { hosts: ['*.bank.example'], namespace: 'bank' },
+        { hosts: ['shop.example'], namespace: 'shop' },
+      ],
+    },
+  });
+  const path = '/apis/networking.istio.io/v1/namespaces/shop/gateways';
+  const take = (name: string, host: string, as = ours) =>
+    as('POST', path, {
+      apiVersion: 'networking.istio.io/v1',
+      kind: 'Gateway',
+      metadata: { name },
+      spec: {
+        selector: { a: 'b' },
+        servers: [{ port: { number: 80, name: 'http', protocol: 'HTTP' }, hosts: [host] }],
+      },
+    });
+  for (const [i, host] of ['*', 'shop.example', './shop.example', 'new.example', '*.example'].entries())
+    t.equal((await take(`ok${i}`, host)).code, 201, host);
+  for (const host of ['www.bank.example', 'shop/www.bank.example', 'db.bank.svc.cluster.local'])
+    t.match((await take('no', host)).body, { code: 403, message: /belongs to the namespace bank/ }, host);
+  t.equal((await take('admin', 'www.bank.example', h.send)).code, 201);
+});
+
 t.test('who owns a host', async (t) => {
   const meshConfig = {
     spec: {
