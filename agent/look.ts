@@ -133,25 +133,17 @@ async function madeOf(part: 'listeners' | 'routes' | 'endpoints', { filter }: Co
   }
 }
 
-/**
- * A cluster has some 7 KB and a mesh thousands: reading them all would keep this process from its other work for a second (measured). So names
- * and types first, and of whole clusters as many as people read.
- */
-const MAX_WHOLE_CLUSTERS = 100;
+/** What a row of a cluster is made of: a whole one has some 5 KB, and a mesh has thousands. */
 const CLUSTER_FIELDS = ['cluster.name', 'cluster.type', 'cluster.cluster_type.name'];
 
 async function clustersOf({ filter, form }: ConfigQuery, deps: LookDeps): Promise<Content> {
   const refused = deps.refused();
-  const rules = (name: string) => servedBy(deps, 'cluster', name, refused).origins;
-  const nameRegex = containing(filter.name ?? filter.fqdn);
-  const brief = clusterRows(await bodiesOf(deps, 'dynamic_active_clusters', nameRegex, CLUSTER_FIELDS), rules, filter);
-  if (form === 'rows') return bounded(brief, form);
-  const names = brief.slice(0, MAX_WHOLE_CLUSTERS).map(({ row }) => row.name);
-  const pattern = `^(${names.map(escapeRegex).join('|')})$`;
-  const whole = names.length === 0 ? [] : await bodiesOf(deps, 'dynamic_active_clusters', pattern);
-  const content = bounded(clusterRows(whole, rules, filter), form);
-  const left = brief.length - (content.resources?.length ?? 0);
-  return { ...content, ...(left > 0 ? { left } : {}) };
+  const mask = form === 'rows' ? CLUSTER_FIELDS : undefined;
+  const bodies = await bodiesOf(deps, 'dynamic_active_clusters', containing(filter.name ?? filter.fqdn), mask);
+  return bounded(
+    clusterRows(bodies, (name) => servedBy(deps, 'cluster', name, refused).origins, filter),
+    form,
+  );
 }
 
 /** Where each entry of a part keeps the resource itself. */
@@ -249,12 +241,19 @@ function envoySource(deps: LookDeps): EnvoySource {
   };
 }
 
+/** Envoy refuses an expression of more than some hundred characters; who asks compares the whole name anyway. */
+const REGEX_CHARACTERS = 60;
+
+/** An expression for names that hold `text`, or something like it. */
 function containing(text: string | undefined): string | undefined {
-  return text === undefined ? undefined : `.*${escapeRegex(text)}.*`;
+  return text === undefined ? undefined : `.*${escapeRegex(text.slice(0, REGEX_CHARACTERS))}.*`;
 }
 
+/** An expression for one name, and for others that begin like it where it is long. */
 function whole(name: string): string {
-  return `^${escapeRegex(name)}$`;
+  return name.length <= REGEX_CHARACTERS
+    ? `^${escapeRegex(name)}$`
+    : `^${escapeRegex(name.slice(0, REGEX_CHARACTERS))}.*$`;
 }
 
 function escapeRegex(text: string): string {

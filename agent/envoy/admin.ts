@@ -85,7 +85,7 @@ function list(text: string, key: string): readonly unknown[] {
 function call(socketPath: string, method: string, path: string, empty?: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const failed = (cause: unknown) =>
-      reject(new MeshError('ENVOY_ADMIN', `Envoy's admin did not answer ${method} ${path}`, { cause }));
+      reject(new MeshError('ENVOY_ADMIN', `Envoy's admin did not answer ${method} ${path.split('?')[0]}`, { cause }));
     const sent = request({ socketPath, method, path, timeout: TIMEOUT_MS }, (response) => {
       const chunks: Buffer[] = [];
       let bytes = 0;

@@ -17,7 +17,12 @@ const HOSTS: readonly TestHost[] = [
   { id: 'b', addresses: ['10.66.0.2'], groups: ['default/reviews-v1'] },
   { id: 'c', addresses: ['10.66.0.3'], groups: ['default/reviews-v2'] },
 ];
-const VIPS = { 'reviews.default.svc.cluster.local': { v4: '240.240.0.1', v6: 'fd6d:6573:6800::1' } };
+/** Longer than what Envoy takes in one regular expression. */
+const LONG = `${'l'.repeat(60)}.${'o'.repeat(60)}.example.com`;
+const VIPS = {
+  [LONG]: { v4: '240.240.0.2', v6: 'fd6d:6573:6800::2' },
+  'reviews.default.svc.cluster.local': { v4: '240.240.0.1', v6: 'fd6d:6573:6800::1' },
+};
 const SVIDS: Readonly<Record<string, readonly (readonly [string, string])[]>> = {
   a: [['default', 'web']],
   b: [['default', 'reviews-v1']],
@@ -32,6 +37,13 @@ const OBJECTS: readonly MeshObject[] = [
     { name: 'http', port: 80, targetPort: 9080 },
     { name: 'tcp', port: 5432 },
   ]),
+  object('ServiceEntry', 'long', {
+    hosts: [LONG],
+    ports: [{ number: 80, name: 'http', protocol: 'HTTP' }],
+    resolution: 'STATIC',
+    location: 'MESH_INTERNAL',
+    workloadSelector: { labels: { app: 'reviews', version: 'v1' } },
+  }),
   object('DestinationRule', 'reviews', {
     host: 'reviews',
     subsets: ['v1', 'v2', 'none'].map((version) => ({ name: version, labels: { version } })),
@@ -171,6 +183,18 @@ async function admitted(host: string, trace: Trace): Promise<Step> {
   });
   return last(answer.trace as Trace);
 }
+
+test('a name longer than an expression may be', async (t) => {
+  const trace = await why({ to: LONG });
+  t.match(trace.steps.at(-1), { step: 'endpoints', verdict: 'ok' }, String(trace.steps.at(-1)?.summary));
+  const { rows } = await (looks.get('a') as Look).answer({
+    ask: 'config',
+    part: 'clusters',
+    form: 'rows',
+    filter: { fqdn: LONG },
+  });
+  t.match(rows, [{ fqdn: LONG, port: 80 }]);
+});
 
 test('bytes, names and ports that are not served, callers', async (t) => {
   const tcp = await why({ port: 5432 });
