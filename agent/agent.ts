@@ -38,6 +38,7 @@ import { meshResolver } from './redirect/build-spec.ts';
 import type { MeshResolver } from './redirect/spec.ts';
 import { createTlsFiles, type TlsFiles } from './tls-files/tls-files.ts';
 import { dnsNamespaces, type PortAssignment } from './workloads/bind.ts';
+import type { LocalWorkload } from './workloads/local-workload.ts';
 import { createPortWatcher, type PortWatcher } from './workloads/port-watcher.ts';
 import { look } from './workloads/probes/calls.ts';
 import { type KnownHealth, saveProbeHealth } from './workloads/probes/probe-file.ts';
@@ -81,6 +82,8 @@ export interface Rooms {
   readonly gossip: Gossip;
   readonly watcher: PortWatcher;
   readonly prober: Prober;
+  /** Of a local workload: by who holds its ports, and by its probe. */
+  health(group: string): LocalWorkload['health'];
   readonly xds: Xds;
   readonly envoy: EnvoyAdmin;
   readonly concurrency: ProxyConcurrency;
@@ -180,6 +183,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     log: room('probes'),
     registry,
   });
+  const health: Rooms['health'] = (group) => (prober.health(group) === 'healthy' ? watcher.health(group) : 'unhealthy');
   const envoy = createEnvoyAdmin(paths.adminSocket);
   const xds = createXds({
     socketPath: paths.xdsSocket,
@@ -205,7 +209,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     uids: () => found.facts.uids(),
     unresolved: () => found.facts.unresolved(),
     ownUids: new Set([found.facts.own.proxy, found.facts.own.agent]),
-    health: (group) => (prober.health(group) === 'healthy' ? watcher.health(group) : 'unhealthy'),
+    health,
     assigned: found.assigned,
     quarantine: found.quarantine,
     xds,
@@ -228,6 +232,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     gossip,
     watcher,
     prober,
+    health,
     xds,
     envoy,
     concurrency: createProxyConcurrency({ file: paths.concurrency, running: envoy.concurrency, log: room('envoy') }),

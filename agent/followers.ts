@@ -52,8 +52,11 @@ export function createFollowers(
   const publish = () => {
     const run = reconciler.last();
     if (run === undefined) return;
+    // Who was not looked at yet is neither well nor ill: a new agent's first word must not take a host out of service for a moment.
+    if (!leaving && run.bound.workloads.some(({ group }) => !watcher.states().has(group))) return;
     const gateways = run.bound.gateways.map(({ group }) => ({ group, health: 'healthy' as const }));
-    const workloads = [...run.bound.workloads, ...gateways].map(({ group, health }) => ({
+    const own = run.bound.workloads.map(({ group }) => ({ group, health: rooms.health(group) }));
+    const workloads = [...own, ...gateways].map(({ group, health }) => ({
       group,
       health: leaving ? ('draining' as const) : serving ? health : ('unhealthy' as const),
     }));

@@ -28,7 +28,13 @@ export function createHostFacts(config: AgentConfig, users: Users, clock: Clock)
   const names = new Set(config.workloads.flatMap((w) => [w.user, ...w.portOwners]));
   const listeners: (() => void)[] = [];
   const own = { proxy: -1, agent: -1 };
-  let view: HostView = { id: config.host, addresses: [], locality: config.locality, ipv6: false };
+  let view: HostView = {
+    id: config.host,
+    addresses: [],
+    locality: config.locality,
+    network: config.network,
+    ipv6: false,
+  };
   let uids = new Map<string, number>();
   let unresolved = new Map<string, string>();
   let cancel = () => {};
