@@ -49,6 +49,7 @@ const RETRY = { baseMs: 200, maxMs: 30_000 };
 /** Between two questions to which the answer was: nothing new. */
 const AT_LEAST_MS = 1000;
 const MAX_ASKED = 100;
+const SECRET_NAME = /^[-a-z0-9]{1,63}\/[-.a-z0-9]{1,253}$/;
 
 export function createGatewaySecrets(deps: GatewaySecretsDeps): GatewaySecrets {
   const { clock, log } = deps;
@@ -166,7 +167,9 @@ export function createGatewaySecrets(deps: GatewaySecretsDeps): GatewaySecrets {
       const next = [...sdsNames].filter((name) => secretsOfSdsName(name) !== undefined).sort();
       if (wanted !== undefined && next.join() === wanted.join()) return;
       wanted = next;
-      names = [...new Set(next.flatMap((name) => secretsOfSdsName(name)?.secrets ?? []))].sort();
+      const all = new Set(next.flatMap((name) => secretsOfSdsName(name)?.secrets ?? []));
+      // A controller refuses a request with a name that is none, and with it the others.
+      names = [...all].filter((name) => SECRET_NAME.test(name)).sort();
       void dropUnwanted().catch((error) => log.warn('a Secret could not be deleted', { error }));
       restart();
     },

@@ -1,3 +1,4 @@
+import { SUBDOMAIN } from '../../identity/spiffe-id.ts';
 import { isCipherSuite } from '../cipher-suites.ts';
 import { checkLabelName, checkPort, checkSelector, dnsNameFault, ipVersion, isMeshPort } from '../formats.ts';
 import type { MeshObject } from '../object.ts';
@@ -140,7 +141,8 @@ export function checkNamespacedHost(text: string, path: string, report: Report):
   if (fault !== undefined) report.add(path, fault);
 }
 
-function checkServerTls(tls: ServerTls, path: string, report: Report, namespace: string | undefined): void {
+/** ServerTLSSettings of a gateway's server or a Sidecar's ingress. */
+export function checkServerTls(tls: ServerTls, path: string, report: Report, namespace: string | undefined): void {
   checkVersions(tls, path, report);
   checkCiphers(tls, path, report);
   for (const field of ['serverCertificate', 'privateKey', 'caCertificates', 'caCrl'] as const)
@@ -148,6 +150,7 @@ function checkServerTls(tls: ServerTls, path: string, report: Report, namespace:
   for (const [i, pair] of (tls.tlsCertificates ?? []).entries())
     for (const field of ['serverCertificate', 'privateKey'] as const)
       checkTlsFile(pair[field], `${path}.tlsCertificates[${i}].${field}`, report, namespace);
+  checkCredentialNames(tls, path, report);
   if (tls.mode === 'ISTIO_MUTUAL') {
     for (const field of OWN_CERTIFICATES.filter((one) => isSet(tls[one])))
       report.add(`${path}.${field}`, `ISTIO_MUTUAL TLS cannot have associated ${field}`);
@@ -168,6 +171,18 @@ function checkServerTls(tls: ServerTls, path: string, report: Report, namespace:
     );
   checkCertificates(tls, path, report);
   warnUnasked(tls, path, report);
+}
+
+/** What no Secret can be called would be asked for in vain. */
+function checkCredentialNames(tls: ServerTls, path: string, report: Report): void {
+  const named: [string, string | undefined][] = [
+    [`${path}.credentialName`, tls.credentialName],
+    ...(tls.credentialNames ?? []).map((name, i): [string, string] => [`${path}.credentialNames[${i}]`, name]),
+    [`${path}.caCertCredentialName`, tls.caCertCredentialName],
+  ];
+  for (const [at, name] of named)
+    if (name && (!SUBDOMAIN.test(name) || name.length > 240))
+      report.add(at, `${shown(name)} is not the name of a Secret: it lies in the gateway workload's namespace`);
 }
 
 const OWN_CERTIFICATES = [

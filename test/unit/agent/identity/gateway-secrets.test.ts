@@ -155,3 +155,16 @@ test('CAs: of NAME-cacert, else of NAME; with a revocation list', async (t) => {
   await until(() => JSON.stringify(secrets.get(CA)).includes('apart'), 'the other CA', 2000);
   t.same(secrets.get(CA), { trustedCaPem: 'apart', validation: { crl: { inline_string: 'list' } } });
 });
+
+test('a name that is none is not asked for, and said', async (t) => {
+  const from = controller();
+  from.put(NAME, 'v1', pair(1));
+  const { secrets } = await start(t, join(t.testdir(), 'secrets'), from);
+  secrets.want([CERT, credentialSdsName('edge', 'No_Name')]);
+  await until(() => secrets.get(CERT) !== undefined, 'the Secret to come', 2000);
+  t.same(
+    from.asked.at(-1)?.secrets.map((one) => one.name),
+    [NAME],
+  );
+  t.match(secrets.problems(), [/kubernetes:\/\/edge\/No_Name is not here/]);
+});

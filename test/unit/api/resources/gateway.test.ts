@@ -143,6 +143,12 @@ const REFUSED: readonly [string, readonly object[], string, RegExp][] = [
     /./,
   ],
   [
+    'a name that no Secret has',
+    [simple({ credentialName: 'a/b' })],
+    `${S}.tls.credentialName`,
+    /not the name of a Secret/,
+  ],
+  [
     'a file of another namespace',
     [https({ mode: 'SIMPLE', ...FILES, privateKey: '/etc/mesh/tls/other/a.key' })],
     `${S}.tls.privateKey`,
