@@ -6,6 +6,7 @@ import type { MeshView, ServiceView, VirtualServiceView, WorkloadView } from '..
 import { gatewayNames, MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
 import { dynamicRoutes } from './dynamic-dns.ts';
 import { compact, type JsonObject, resource } from './json.ts';
+import { FORGETFUL, type Memory } from './memory.ts';
 import { routeName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { defaultAction, type RouteContext, routeAction } from './route-action.ts';
@@ -22,31 +23,45 @@ export interface RouteScope {
   readonly scope: 'vip' | 'any' | 'own';
   readonly bind?: string;
   readonly services: readonly ServiceView[];
+  /** Default: everything is made anew. */
+  readonly memory?: Memory;
 }
 
 /** RouteConfiguration of one workload and port: a virtual host a service, by all the names and addresses that mean it. */
 export function routeConfiguration(scope: RouteScope): XdsResource {
-  const { client, workload, port, services } = scope;
+  const { view, client, workload, port, services, memory = FORGETFUL } = scope;
+  const name = routeName(workload, port, scope.scope, scope.bind);
   const taken = new Set<string>();
-  const origins: string[] = [];
-  const hosts = services.map((service): JsonObject => {
-    origins.push(...service.origins, ...(client.destinationRule(service)?.origins ?? []));
-    return {
-      name: `${service.host}:${port}`,
-      domains: domains(service, client.namespace),
-      routes: serviceRoutes(scope, service, origins),
-    };
+  const made = services.map((service) => {
+    const inputs = [service, workload, view.defaultRetries];
+    const key = `host ${name} ${service.host} ${service.namespace}`;
+    return memory.remember(key, client, inputs, (noted) => serviceHost({ ...scope, client: noted }, service));
   });
-  const virtualHosts = [...hosts, ...unregisteredHosts(scope, origins)]
-    .map((host) => ({ ...host, domains: claim(host.domains as readonly string[], taken) }))
-    .filter((host) => host.domains.length > 0);
+  const origins = made.flatMap((host) => host.origins);
+  const virtualHosts = [...made.map(({ host }) => host), ...unregisteredHosts(scope, origins)]
+    .map((host) => withDomains(host, claim(host.domains as readonly string[], taken)))
+    .filter((host) => (host.domains as readonly string[]).length > 0);
   const body: JsonObject = {
     virtual_hosts: [...virtualHosts, unknownHost(scope)],
     ignore_port_in_host_matching: true,
     validate_clusters: false,
     max_direct_response_body_size_bytes: 1_048_576,
   };
-  return resource('route', routeName(workload, port, scope.scope, scope.bind), body, origins);
+  return resource('route', name, body, origins);
+}
+
+/** The virtual host of a service, and the objects that shaped it. */
+function serviceHost(scope: RouteScope, service: ServiceView): { host: JsonObject; origins: readonly string[] } {
+  const { client, port } = scope;
+  const origins = [...service.origins, ...(client.destinationRule(service)?.origins ?? [])];
+  const routes = serviceRoutes(scope, service, origins);
+  const host = { name: `${service.host}:${port}`, domains: domains(service, client.namespace), routes };
+  return { host, origins };
+}
+
+/** The very same object where nothing is taken away: what it is encoded to is then known. */
+function withDomains(host: JsonObject, free: readonly string[]): JsonObject {
+  return free.length === (host.domains as readonly string[]).length ? host : { ...host, domains: free };
 }
 
 /** Domains not taken by an earlier virtual host: Envoy refuses a second. */
