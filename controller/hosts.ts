@@ -87,7 +87,8 @@ export function createTokenIssuer(deps: {
   return {
     async create(spec: JoinToken['spec']) {
       const { host, workloadGroups, ttlSeconds, peers = [] } = spec;
-      if (spec.gateway === true) throw invalid('gateway', 'a host is a gateway by its WorkloadGroup: name that in workloadGroups');
+      if (spec.gateway === true)
+        throw invalid('gateway', 'a host is a gateway by its WorkloadGroup: name that in workloadGroups');
       if (peers.length > MAX_PEERS) throw invalid('peers', `at most ${MAX_PEERS}`);
       for (const peer of peers)
         if (parseEndpoint(peer) === undefined)
