@@ -84,7 +84,8 @@ export async function clusterSteps(call: ClusterCall, sources: WhySources): Prom
 /** Envoy has no such cluster: the destination names a host, port or subset that is not there. */
 function missing({ cluster, writtenAt, tcp }: ClusterCall, refused: string | undefined): Step {
   const { fqdn, port, subset } = clusterParts(cluster);
-  const what = subset === '' ? `service ${fqdn} with a port ${port}` : `subset ${subset} of ${fqdn}:${port}`;
+  const what =
+    port === undefined ? `cluster ${fqdn}` : `port ${port}${subset === '' ? '' : `, subset ${subset}`} of ${fqdn}`;
   return stepOf(
     'cluster',
     'stop',

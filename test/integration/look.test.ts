@@ -16,6 +16,7 @@ const HOSTS: readonly TestHost[] = [
   { id: 'a', addresses: ['10.66.0.1'], groups: ['default/web'] },
   { id: 'b', addresses: ['10.66.0.2'], groups: ['default/reviews-v1'] },
   { id: 'c', addresses: ['10.66.0.3'], groups: ['default/reviews-v2'] },
+  { id: 'e', addresses: ['10.66.0.4'], groups: [], gateways: ['istio-system/edge'] },
 ];
 /** Longer than what Envoy takes in one regular expression. */
 const LONG = `${'l'.repeat(60)}.${'o'.repeat(60)}.example.com`;
@@ -27,10 +28,33 @@ const SVIDS: Readonly<Record<string, readonly (readonly [string, string])[]>> = 
   a: [['default', 'web']],
   b: [['default', 'reviews-v1']],
   c: [['default', 'reviews-v2']],
+  e: [['istio-system', 'edge']],
 };
 const to = (subset?: string) => ({ destination: { host: 'reviews', ...(subset === undefined ? {} : { subset }) } });
 const OBJECTS: readonly MeshObject[] = [
   group('web', {}),
+  group('edge', {}, { namespace: 'istio-system', labels: { istio: 'ingressgateway' } }),
+  object('Gateway', 'gw', {
+    selector: { istio: 'ingressgateway' },
+    servers: [
+      { port: { number: 8080, name: 'http', protocol: 'HTTP' }, hosts: ['shop.example'] },
+      {
+        port: { number: 8081, name: 'http-to-https', protocol: 'HTTP' },
+        hosts: ['shop.example'],
+        tls: { httpsRedirect: true },
+      },
+    ],
+  }),
+  object('VirtualService', 'shop', {
+    hosts: ['shop.example'],
+    gateways: ['gw'],
+    http: [
+      {
+        match: [{ uri: { prefix: '/reviews' } }],
+        route: [{ destination: { host: 'reviews', subset: 'v2', port: { number: 80 } } }],
+      },
+    ],
+  }),
   group('reviews-v1', { http: 9080, tcp: 5432 }, { app: 'reviews', labels: { version: 'v1' } }),
   group('reviews-v2', { http: 9080, tcp: 5432 }, { app: 'reviews', labels: { version: 'v2' } }),
   service('reviews', [
@@ -77,6 +101,7 @@ before(async () => {
       { id: 'a', envoy: true, outbound: { [WEB]: 15001 } },
       { id: 'b', envoy: true, inbound: [9080, 5432] },
       { id: 'c', envoy: true, inbound: [9080, 5432] },
+      { id: 'e', envoy: true },
     ],
     (ca, host) => secretBodies(ca, host, SVIDS[host] ?? []),
   );
@@ -183,6 +208,38 @@ async function admitted(host: string, trace: Trace): Promise<Step> {
   });
   return last(answer.trace as Trace);
 }
+
+test('what comes in at a gateway', async (t) => {
+  const ask = async (to_: string, port: number, path: string) => {
+    const { trace } = await (looks.get('e') as Look).answer({
+      ask: 'why',
+      to: to_,
+      port,
+      method: 'GET',
+      path,
+      headers: {},
+    });
+    return trace as Trace;
+  };
+  const stranger = lab.host('b').app(4300);
+  const real = (port: number, host: string, path: string) =>
+    stranger.ask({ do: 'http', address: '10.66.0.4', port, path, headers: { host } });
+  const served = await ask('shop.example', 8080, '/reviews/1');
+  t.match(last(served), { step: 'endpoints', verdict: 'ok' }, JSON.stringify(served.steps));
+  t.ok(origins(served).includes('VirtualService/default/shop spec.http[0].match[0]'), String(origins(served)));
+  t.ok(origins(served).includes('Gateway/default/gw'), String(origins(served)));
+  t.equal(JSON.parse((await real(8080, 'shop.example', '/reviews/1')).body ?? '{}').server, 'c');
+  t.match(await admitted('c', served), { verdict: 'ok', step: 'policy' });
+  for (const [host, port, path, status] of [
+    ['shop.example', 8080, '/other', 404],
+    ['other.example', 8080, '/reviews', 404],
+    ['shop.example', 8081, '/reviews', 301],
+  ] as const) {
+    t.match(last(await ask(host, port, path)).summary, String(status), `${host}:${port}${path}`);
+    t.equal((await real(port, host, path)).status, status, `${host}:${port}${path}`);
+  }
+  t.match(last(await ask('shop.example', 9999, '/')), { step: 'listener', verdict: 'stop' });
+});
 
 test('a name longer than an expression may be', async (t) => {
   const trace = await why({ to: LONG });

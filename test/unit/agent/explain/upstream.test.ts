@@ -102,7 +102,7 @@ t.test('clusters: how they are secured, limits, the fixed ones, none', async (t)
   t.match((await ask(NAME, {})).steps, [
     {
       verdict: 'stop',
-      summary: /no subset v1 of reviews.*503/,
+      summary: /no port 80, subset v1 of reviews.*503/,
       decidedBy: [{ object: 'VirtualService/d/v', path: 'spec.http[0].route' }],
     },
   ]);
