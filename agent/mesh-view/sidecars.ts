@@ -113,12 +113,16 @@ function ingressPort(listener: IngressSpec, served: readonly PortFacts[], spec: 
   const service = served.find((port) => port.number === number)?.service;
   const endpoint = endpointOf(listener.defaultEndpoint);
   const pool = listener.connectionPool ?? spec.inboundConnectionPool;
-  const declaredProtocol = listener.port?.protocol;
+  const { tls } = listener;
+  // What TLS carries, once it ends here.
+  const ended = tls !== undefined && tls.mode !== 'PASSTHROUGH' && listener.port?.protocol?.toUpperCase() === 'HTTPS';
+  const declaredProtocol = ended ? 'HTTP' : listener.port?.protocol;
   return {
     number,
     protocol: protocolOf({ declared: declaredProtocol, number }),
     ...(declaredProtocol?.toUpperCase() === 'GRPC-WEB' ? { grpcWeb: true as const } : {}),
     ...(endpoint === undefined ? {} : { endpoint }),
+    ...(tls === undefined || (tls.mode ?? 'PASSTHROUGH') === 'PASSTHROUGH' ? {} : { tls }),
     ...(pool === undefined ? {} : { pool }),
     ...(listener.captureMode === 'NONE' ? { bind: listener.bind || '0.0.0.0' } : {}),
     ...(service === undefined ? {} : { service }),

@@ -4,6 +4,7 @@ import type { GatewayListener } from './gateway-view.ts';
 import type { MeshSettings, OutboundPolicy } from './mesh-settings.ts';
 import type { Destination, LocalityLbSpec } from './specs/common.ts';
 import type { ConnectionPoolSpec, DestinationRuleSpec } from './specs/destination-rule.ts';
+import type { ServerTlsSpec } from './specs/gateway.ts';
 import type { HttpRetrySpec, VirtualServiceSpec } from './specs/virtual-service.ts';
 
 /** Protocol of a service port: what Envoy may assume of it. AUTO: not declared, found out per connection. TLS: opaque TLS, routed by SNI. */
@@ -108,6 +109,8 @@ export interface InboundPort {
   readonly endpoint?: { readonly address: string; readonly port: number };
   /** Address that the proxy itself binds for it (captureMode NONE); absent: the redirection brings its connections. */
   readonly bind?: string;
+  /** TLS of the operator's own that the proxy ends; counts where the port's mode is DISABLE. */
+  readonly tls?: ServerTlsSpec;
   /** Limits on what the proxy asks of the application. */
   readonly pool?: ConnectionPoolSpec;
   readonly grpcWeb?: true;

@@ -38,8 +38,13 @@ export function serverTls(view: MeshView, workload: WorkloadView, server: Gatewa
       secrets: [],
     };
   }
-  const certificates = certificateNames(tls, workload.namespace);
-  const ca = tls.mode === 'SIMPLE' ? undefined : caName(tls, workload.namespace);
+  return ownServerTls(tls, workload.namespace, isHttpServer(server));
+}
+
+/** TLS with certificates of the operator's own: a gateway's, or a Sidecar's ingress. `namespace`: where Secrets are. */
+export function ownServerTls(tls: ServerTlsSpec, namespace: string, http: boolean): ServerTls {
+  const certificates = certificateNames(tls, namespace);
+  const ca = tls.mode === 'SIMPLE' ? undefined : caName(tls, namespace);
   const socket = extension(
     'envoy.transport_sockets.tls',
     'envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext',
@@ -47,7 +52,7 @@ export function serverTls(view: MeshView, workload: WorkloadView, server: Gatewa
       require_client_certificate: tls.mode === 'MUTUAL' ? true : undefined,
       common_tls_context: compact({
         tls_params: params(tls, 'TLSv1_2'),
-        alpn_protocols: isHttpServer(server) ? ['h2', 'http/1.1'] : undefined,
+        alpn_protocols: http ? ['h2', 'http/1.1'] : undefined,
         tls_certificate_sds_secret_configs: certificates.map((name) => ({ name, sds_config: SDS })),
         combined_validation_context: ca === undefined ? undefined : validation(tls, ca),
       }),

@@ -1,5 +1,6 @@
 import type { InboundPort, MeshView, WorkloadView } from '../mesh-view/view.ts';
 import { inboundHttp, MESH_HEADER, networkRbacFilter, tcpProxyFilter } from './filters.ts';
+import { ownServerTls, type ServerTls } from './gateway-tls.ts';
 import { type LegKind, legName } from './inbound-leg.ts';
 import { compact, type JsonObject, resource } from './json.ts';
 import { type Chain, listenerBody } from './listener.ts';
@@ -90,8 +91,33 @@ function mtlsChains({ view, workload, port }: Context, base: JsonObject): readon
   ];
 }
 
+/** Names of the certificates that a port's own TLS asks for. */
+export function inboundSecrets(workload: WorkloadView, port: InboundPort): readonly string[] {
+  return ownTls(workload, port)?.secrets ?? [];
+}
+
+function ownTls(workload: WorkloadView, port: InboundPort): ServerTls | undefined {
+  if (port.tls === undefined || port.mode !== 'DISABLE') return undefined;
+  return ownServerTls(port.tls, workload.namespace, isHttp(port));
+}
+
+function isHttp({ protocol }: InboundPort): boolean {
+  return protocol === 'HTTP' || protocol === 'HTTP2';
+}
+
+/** A Sidecar's own TLS takes nothing else. */
 function plainChains(context: Context, base: JsonObject): readonly Chain[] {
   const { port } = context;
+  const own = ownTls(context.workload, port);
+  if (own !== undefined)
+    return [
+      {
+        name: `${port.number}_tls`,
+        match: { ...base, transport_protocol: 'tls' },
+        filters: isHttp(port) ? [http(context, false)] : tcp(context, false),
+        transportSocket: own.socket,
+      },
+    ];
   const chain = (name: string, match: JsonObject, filters: readonly JsonObject[]): Chain => ({
     name: `${port.number}_plain_${name}`,
     match: { ...base, ...match },

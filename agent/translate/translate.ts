@@ -13,7 +13,7 @@ import { tcpProxy } from './filters.ts';
 import { gatewayParts } from './gateway-listener.ts';
 import { directPlan } from './headless.ts';
 import { legClusters, legName } from './inbound-leg.ts';
-import { inboundListeners, inboundTcpName } from './inbound-listener.ts';
+import { inboundListeners, inboundSecrets, inboundTcpName } from './inbound-listener.ts';
 import { compact, duration, resource } from './json.ts';
 import { mirrorPlans } from './mirror-plan.ts';
 import { outbound } from './outbound-listener.ts';
@@ -53,6 +53,8 @@ export function translate(view: MeshView): ResourceSet {
     const { listeners, routes, extensions } = outbound(view, clients.get(workload) as ClientView, workload);
     all.push(...listeners, ...routes, ...extensions, ...rbacResources(view, workload));
     all.push(...workload.inboundPorts.flatMap((port) => legClusters(view.host, workload, port)));
+    for (const name of workload.inboundPorts.flatMap((port) => inboundSecrets(workload, port)))
+      files.set(name, [...(files.get(name) ?? []), ...workload.origins]);
   }
   for (const plan of mirrorPlans(all, plans)) {
     all.push(clusterResource(plan));

@@ -1,6 +1,7 @@
 import type { MeshLookup } from './cross-check.ts';
 import { hostWithin } from './formats.ts';
 import type { MeshObject } from './object.ts';
+import { ROOT_NAMESPACE } from './registry.ts';
 import type { Report } from './report.ts';
 import type { SidecarSpec } from './semantics/sidecar.ts';
 
@@ -30,7 +31,26 @@ export function checkSidecarBeside(object: MeshObject, lookup: MeshLookup, repor
         report.warn(`spec.egress[${i}].hosts[${k}]`, `${text} imports nothing: no service there has such a host`);
     }
   }
+  for (const [i, { port, tls }] of (spec.ingress ?? []).entries()) {
+    if (tls === undefined || tls.mode === 'PASSTHROUGH' || withoutMtls(port?.number ?? 0, namespaceOf(object), lookup))
+      continue;
+    const why = `counts only where a PeerAuthentication says DISABLE for the port; none does for ${port?.number}`;
+    report.warn(`spec.ingress[${i}].tls`, why);
+  }
   checkSelected(object, lookup, report);
+}
+
+/** Whether any PeerAuthentication that may concern the port switches mTLS off for it. */
+function withoutMtls(port: number, namespace: string, lookup: MeshLookup): boolean {
+  for (const policy of lookup.list('PeerAuthentication')) {
+    const spec = (policy.spec ?? {}) as {
+      readonly mtls?: { readonly mode?: string };
+      readonly portLevelMtls?: Readonly<Record<string, { readonly mode?: string }>>;
+    };
+    if (![namespace, ROOT_NAMESPACE].includes(namespaceOf(policy))) continue;
+    if ((spec.portLevelMtls?.[String(port)]?.mode ?? spec.mtls?.mode) === 'DISABLE') return true;
+  }
+  return false;
 }
 
 function checkSelected(object: MeshObject, lookup: MeshLookup, report: Report): void {

@@ -1,5 +1,6 @@
 // Sidecar, MeshConfig and what HTTP may carry, on real Envoys: who is reached by which name and port, and by what way.
 import t, { before, test } from 'tap';
+import { fileSecrets } from '../../agent/translate/origination.ts';
 import { translate } from '../../agent/translate/translate.ts';
 import type { MeshObject } from '../../api/resources/object.ts';
 import { until } from '../fakes/until.ts';
@@ -34,6 +35,11 @@ const BASE: readonly MeshObject[] = [
   service('sidecar', [{ name: 'http-own', port: 80, targetPort: PORTS.sidecar }], { app: 'reviews' }),
 ];
 
+const SVIDS_B = [
+  ['default', 'reviews'],
+  ['default', 'db'],
+] as const;
+
 let lab: Lab;
 let web: App;
 
@@ -67,17 +73,7 @@ before(async () => {
       { id: 'b', envoy: true, inbound: [PORTS.http, PORTS.stream, PORTS.tcp, 9092] },
       { id: 'd', envoy: false },
     ],
-    (ca, host) =>
-      secretBodies(
-        ca,
-        host,
-        host === 'a'
-          ? [['default', 'web']]
-          : [
-              ['default', 'reviews'],
-              ['default', 'db'],
-            ],
-      ),
+    (ca, host) => secretBodies(ca, host, host === 'a' ? [['default', 'web']] : SVIDS_B),
   );
   web = lab.host('a').app(WEB);
   const app = lab.host('b').app(4200);
@@ -176,6 +172,48 @@ test('ingress: the application elsewhere, limits, sockets of the proxy’s own',
   const three = async () =>
     (await Promise.all([1, 2, 3].map(() => get('reviews', REVIEWS, slow)))).map(({ status }) => status).sort();
   t.ok(await until(async () => String(await three()) === '200,503,503', 'one request at a time', 10_000));
+});
+
+test('ingress with TLS of its own: strangers by HTTPS, nothing else', async (t) => {
+  const files = { serverCertificate: '/etc/mesh/tls/b.pem', privateKey: '/etc/mesh/tls/b.key' };
+  const { certificate = '' } = fileSecrets({
+    mode: 'MUTUAL',
+    clientCertificate: files.serverCertificate,
+    privateKey: files.privateKey,
+  });
+  const { chainPem, privateKeyPem } = lab.ca.workload('default', 'reviews', 'b');
+  const tls_certificate = {
+    certificate_chain: { inline_string: chainPem },
+    private_key: { inline_string: privateKeyPem },
+  };
+  lab
+    .host('b')
+    .ads?.setSecrets(
+      new Map([...secretBodies(lab.ca, 'b', SVIDS_B), [certificate, { name: certificate, tls_certificate }]]),
+    );
+  await push(
+    sidecar('reviews', {
+      ingress: [
+        { port: { number: PORTS.http, protocol: 'HTTP' } },
+        {
+          port: { number: 9092, protocol: 'HTTPS' },
+          defaultEndpoint: '127.0.0.1:9082',
+          tls: { mode: 'SIMPLE', ...files },
+        },
+      ],
+    }),
+    object('PeerAuthentication', 'tls', {
+      selector: { matchLabels: { app: 'reviews' } },
+      mtls: { mode: 'STRICT' },
+      portLevelMtls: { '9092': { mode: 'DISABLE' } },
+    }),
+  );
+  const stranger = lab.host('d').app(4300);
+  const at = { address: '10.66.0.2', port: 9092 };
+  const https = () => stranger.ask({ do: 'https', ...at, headers: { host: 'b.example' } });
+  t.ok(await soon(https, isBehind, 'TLS ends at the proxy'));
+  t.not((await stranger.ask({ do: 'http', ...at })).status, 200, 'plaintext is not taken');
+  t.equal((await get('reviews', REVIEWS)).status, 200, 'peers go on by mTLS at the other port');
 });
 
 test('an unknown Host at a service’s address is the service; at nobody’s, nobody', async (t) => {

@@ -4,6 +4,7 @@
  */
 import type { Destination } from './common.ts';
 import type { ConnectionPoolSpec } from './destination-rule.ts';
+import type { ServerTlsSpec } from './gateway.ts';
 
 /** Port of a listener: `protocol` empty means found out per connection. */
 export interface SidecarPort {
@@ -25,6 +26,7 @@ export interface IngressSpec {
   readonly captureMode?: string;
   readonly defaultEndpoint?: string;
   readonly connectionPool?: ConnectionPoolSpec;
+  readonly tls?: ServerTlsSpec;
 }
 
 export interface SidecarSpec {

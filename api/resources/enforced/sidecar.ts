@@ -16,6 +16,21 @@ const POOL = [
   'http.maxConcurrentStreams',
 ];
 
+const TLS = [
+  'mode',
+  'serverCertificate',
+  'privateKey',
+  'caCertificates',
+  'caCrl',
+  'tlsCertificates[].serverCertificate',
+  'tlsCertificates[].privateKey',
+  'verifyCertificateSpki[]',
+  'verifyCertificateHash[]',
+  'minProtocolVersion',
+  'maxProtocolVersion',
+  'cipherSuites[]',
+];
+
 const PORT = ['number', 'name', 'protocol'];
 
 const AS_THE_CLIENT = 'the proxy always speaks to its application the version of HTTP that the client spoke';
@@ -35,6 +50,7 @@ export const SIDECAR_KINDS: Readonly<Record<string, KindEnforcement>> = {
       'ingress[].defaultEndpoint',
       'ingress[].captureMode',
       'ingress[].bind',
+      ...both(['ingress[].tls'], TLS),
       'outboundTrafficPolicy.mode',
       'outboundTrafficPolicy.egressProxy.host',
       'outboundTrafficPolicy.egressProxy.subset',
@@ -44,7 +60,12 @@ export const SIDECAR_KINDS: Readonly<Record<string, KindEnforcement>> = {
     refused: {
       'spec.egress[].port.targetPort': 'it has no effect on Sidecars, in Istio either',
       'spec.ingress[].port.targetPort': 'it has no effect on Sidecars, in Istio either',
-      'spec.ingress[].tls': 'a workload takes TLS of the mesh or none; a Gateway on the host ends TLS of others',
+      'spec.ingress[].tls.subjectAltNames': 'it is not supported on Sidecars, in Istio either',
+      'spec.ingress[].tls.httpsRedirect': 'it is not supported on Sidecars, in Istio either',
+      'spec.ingress[].tls.credentialName': 'it is not supported on Sidecars, in Istio either',
+      'spec.ingress[].tls.credentialNames': 'it is not supported on Sidecars, in Istio either',
+      'spec.ingress[].tls.caCertCredentialName': 'it is not supported on Sidecars, in Istio either',
+      'spec.ingress[].tls.tlsCertificates[].caCertificates': 'caCertificates beside it is for all of them',
       ...under('spec.inboundConnectionPool', REFUSED_POOL),
       ...under('spec.ingress[].connectionPool', REFUSED_POOL),
     },

@@ -3,7 +3,7 @@ import { checkLabelName, checkPort, checkSelector, ipVersion, isMeshPort } from 
 import type { MeshObject } from '../object.ts';
 import { type Report, shown } from '../report.ts';
 import { checkConnectionPool } from './destination-rule.ts';
-import { checkNamespacedHost } from './gateway.ts';
+import { checkNamespacedHost, checkServerTls } from './gateway.ts';
 import { checkDestination, type Destination } from './route-parts.ts';
 import { PORT_PROTOCOLS } from './service-entry.ts';
 
@@ -22,7 +22,10 @@ interface Ingress {
   readonly captureMode?: string;
   readonly defaultEndpoint?: string;
   readonly connectionPool?: Pool;
+  readonly tls?: Tls;
 }
+
+type Tls = Parameters<typeof checkServerTls>[0];
 
 interface Egress {
   readonly hosts?: readonly string[];
@@ -55,13 +58,13 @@ export function checkSidecar(object: MeshObject, report: Report): void {
     inboundConnectionPool === undefined
   )
     report.required('spec', 'a Sidecar needs egress, ingress, outboundTrafficPolicy or inboundConnectionPool');
-  checkIngressListeners(ingress, report);
+  checkIngressListeners(ingress, object.metadata.namespace, report);
   checkConnectionPool(inboundConnectionPool, 'spec.inboundConnectionPool', report);
   checkEgressListeners(egress, object.metadata.namespace ?? '', report);
   checkOutboundPolicy(outboundTrafficPolicy, report);
 }
 
-function checkIngressListeners(listeners: readonly Ingress[], report: Report): void {
+function checkIngressListeners(listeners: readonly Ingress[], namespace: string | undefined, report: Report): void {
   const ports = new Set<number>();
   for (const [i, listener] of listeners.entries()) {
     const path = `spec.ingress[${i}]`;
@@ -76,10 +79,31 @@ function checkIngressListeners(listeners: readonly Ingress[], report: Report): v
         `${path}.defaultEndpoint`,
         'with captureMode NONE the application must be at another port than the proxy: it would speak to itself',
       );
+    checkIngressTls(listener.tls, `${path}.tls`, namespace, report);
     checkConnectionPool(connectionPool, `${path}.connectionPool`, report);
     if (connectionPool?.http !== undefined && !isHttp(port.protocol))
       report.warn(`${path}.connectionPool.http`, 'the protocol of the port is not HTTP: only TCP settings will apply');
   }
+}
+
+/** Istio's limits on it; and it counts only where PeerAuthentication says DISABLE for the port. */
+function checkIngressTls(tls: Tls | undefined, path: string, namespace: string | undefined, report: Report): void {
+  if (tls === undefined) return;
+  for (const field of [
+    'subjectAltNames',
+    'httpsRedirect',
+    'credentialName',
+    'credentialNames',
+    'caCertCredentialName',
+  ] as const) {
+    const value = tls[field];
+    if (value === undefined || value === false || value === '' || (Array.isArray(value) && value.length === 0))
+      continue;
+    report.add(`${path}.${field}`, `${field} is not supported in ingress tls`);
+  }
+  if (tls.mode === 'ISTIO_MUTUAL' || tls.mode === 'AUTO_PASSTHROUGH')
+    report.add(`${path}.mode`, `cannot set mode to ${tls.mode} in sidecar ingress tls`);
+  else checkServerTls(tls, path, report, namespace);
 }
 
 function isHttp(protocol = ''): boolean {

@@ -30,6 +30,12 @@ export const SIDECAR_CASES: Readonly<Record<string, TestMesh>> = {
     objects: [
       ...MESH,
       object(
+        'PeerAuthentication',
+        'tls',
+        { selector: { matchLabels: { app: 'till' } }, portLevelMtls: { '8443': { mode: 'DISABLE' } } },
+        { namespace: 'shop' },
+      ),
+      object(
         'Sidecar',
         'till',
         {
@@ -45,6 +51,15 @@ export const SIDECAR_CASES: Readonly<Record<string, TestMesh>> = {
               captureMode: 'NONE',
               bind: '10.0.0.1',
               defaultEndpoint: '127.0.0.1:9444',
+            },
+            {
+              port: { number: 8443, protocol: 'HTTPS', name: 'https' },
+              defaultEndpoint: '127.0.0.1:8081',
+              tls: {
+                mode: 'SIMPLE',
+                serverCertificate: '/etc/mesh/tls/shop/till.pem',
+                privateKey: '/etc/mesh/tls/shop/till.key',
+              },
             },
           ],
           inboundConnectionPool: { tcp: { idleTimeout: '60s' } },

@@ -16,6 +16,7 @@ type Case = readonly [kind: string, spec: string, ...findings: string[]];
 
 const egress = (listener: string) => `{egress: [${listener}]}`;
 const ingress = (listener: string) => `{ingress: [${listener}]}`;
+const PAIR = 'serverCertificate: /etc/mesh/tls/a.pem, privateKey: /etc/mesh/tls/a.key';
 const PORT = 'port: {number: 9080, protocol: HTTP, name: http}';
 
 const sidecars: Case[] = [
@@ -124,7 +125,20 @@ const sidecars: Case[] = [
     ingress('{port: {number: 1, protocol: TCP}, connectionPool: {http: {http2MaxRequests: 1}}}'),
     '~ spec.ingress[0].connectionPool.http: only TCP settings',
   ],
-  ['Sidecar', ingress(`{${PORT}, tls: {mode: SIMPLE}}`), 'spec.ingress[0].tls: not supported'],
+  ['Sidecar', ingress(`{${PORT}, tls: {mode: SIMPLE, ${PAIR}}}`)],
+  ['Sidecar', ingress(`{${PORT}, tls: {mode: MUTUAL, ${PAIR}, caCertificates: /etc/mesh/tls/ca.pem}}`)],
+  ['Sidecar', ingress(`{${PORT}, tls: {mode: SIMPLE}}`), 'spec.ingress[0].tls.serverCertificate: requires'],
+  ['Sidecar', ingress(`{${PORT}, tls: {mode: ISTIO_MUTUAL}}`), 'spec.ingress[0].tls.mode: cannot set mode'],
+  [
+    'Sidecar',
+    ingress(`{${PORT}, tls: {mode: SIMPLE, credentialName: a}}`),
+    'spec.ingress[0].tls.credentialName: not supported',
+  ],
+  [
+    'Sidecar',
+    ingress(`{${PORT}, tls: {mode: SIMPLE, serverCertificate: /etc/passwd, privateKey: /etc/mesh/tls/a.key}}`),
+    'spec.ingress[0].tls.serverCertificate: must lie in',
+  ],
   ['Sidecar', '{inboundConnectionPool: {tcp: {maxConnections: 5}}}'],
   ['Sidecar', '{inboundConnectionPool: {}}', 'spec.inboundConnectionPool: at least one field'],
   [
@@ -238,4 +252,8 @@ t.test('a Sidecar beside the rest of the mesh', async (t) => {
   t.match(warned(hosts('*/*', 'nobody/*')), [/^spec.egress\[0\].hosts\[1\]: nobody/]);
   t.match(warned({ ...hosts('*/*'), ...labels('nobody') }), [/^spec.workloadSelector.labels: no WorkloadGroup/]);
   t.match(warned({ egress: [{ hosts: ['*/*'] }] }), [/^spec: Sidecar older/]);
+  const tls = (number: number) => ({ ...labels('till'), ingress: [{ port: { number }, tls: { mode: 'SIMPLE' } }] });
+  all.push(object('PeerAuthentication', 'plain', { portLevelMtls: { '8443': { mode: 'DISABLE' } } }));
+  t.same(warned(tls(8443)), []);
+  t.match(warned(tls(8444)), [/^spec.ingress\[0\].tls: counts only where/]);
 });

@@ -5,6 +5,13 @@ const ONLY_WEB = { hosts: ['./web.default.svc.cluster.local'] };
 const port = (number: number, protocol?: string) => ({ number, ...(protocol === undefined ? {} : { protocol }) });
 const ingress = (more: object) => ({ ingress: [{ port: port(9080, 'HTTP'), ...more }] });
 
+const pair = (name: string) => ({
+  serverCertificate: `/etc/mesh/tls/${name}.pem`,
+  privateKey: `/etc/mesh/tls/${name}.key`,
+});
+const tls = (more: object) => ({ ingress: [{ port: port(9443, 'HTTPS'), tls: more }] });
+const MUTUAL = { mode: 'MUTUAL', ...pair('a'), caCertificates: '/etc/mesh/tls/ca.pem' };
+
 const POOLS: readonly object[] = [
   { tcp: { maxConnections: 3 } },
   { tcp: { connectTimeout: '3s' } },
@@ -24,6 +31,12 @@ export const SIDECAR_ROWS: readonly Row[] = [
     kind: 'Sidecar',
     base: { egress: [{ hosts: ['*/*'] }] },
     exclusions: [{ outboundTrafficPolicy: { mode: 'REGISTRY_ONLY' } }],
+    beside: [
+      object('PeerAuthentication', 'tls', {
+        selector: { matchLabels: { app: 'reviews' } },
+        portLevelMtls: { '9443': { mode: 'DISABLE' } },
+      }),
+    ],
     changes: [
       { egress: [ONLY_WEB] },
       { workloadSelector: { labels: { app: 'web' } }, egress: [ONLY_WEB] },
@@ -47,6 +60,14 @@ export const SIDECAR_ROWS: readonly Row[] = [
       ingress({ defaultEndpoint: '127.0.0.1:9081' }),
       ingress({ captureMode: 'NONE', defaultEndpoint: '127.0.0.1:9081' }),
       ingress({ captureMode: 'NONE', bind: '10.0.0.2', defaultEndpoint: '127.0.0.1:9081' }),
+      tls({ mode: 'SIMPLE', ...pair('a') }),
+      tls({ mode: 'SIMPLE', tlsCertificates: [pair('rsa'), pair('ec')] }),
+      tls({ mode: 'MUTUAL', ...pair('a'), caCertificates: '/etc/mesh/tls/ca.pem', caCrl: '/etc/mesh/tls/crl.pem' }),
+      tls({ ...MUTUAL, verifyCertificateSpki: ['NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A='] }),
+      tls({ ...MUTUAL, verifyCertificateHash: ['df6ff72fe9116521268f6f2dd4966f51df479883fe7037b39f75916ac3049d1a'] }),
+      tls({ mode: 'SIMPLE', ...pair('a'), minProtocolVersion: 'TLSV1_3' }),
+      tls({ mode: 'SIMPLE', ...pair('a'), maxProtocolVersion: 'TLSV1_2' }),
+      tls({ mode: 'SIMPLE', ...pair('a'), cipherSuites: ['ECDHE-RSA-AES128-GCM-SHA256'] }),
       ...POOLS.map((inboundConnectionPool) => ({ inboundConnectionPool })),
       ...POOLS.map((connectionPool) => ingress({ connectionPool })),
     ],
