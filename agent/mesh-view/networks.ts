@@ -83,11 +83,17 @@ export function acrossNetworks(
     group.endpoints.push(endpoint);
     far.set(key, group);
   }
-  const through = [...far.values()].flatMap(({ network, endpoints }) => behind(endpoints, gateways.get(network) ?? []));
+  const through = [...far.values()].flatMap(({ network, endpoints }) =>
+    behind(network, endpoints, gateways.get(network) ?? []),
+  );
   return [...near, ...through].sort((a, b) => compare(a.id, b.id));
 }
 
-function behind(endpoints: readonly EndpointView[], gateways: readonly NetworkGateway[]): EndpointView[] {
+function behind(
+  network: string,
+  endpoints: readonly EndpointView[],
+  gateways: readonly NetworkGateway[],
+): EndpointView[] {
   const first = endpoints[0] as EndpointView;
   const served = [...new Set(endpoints.flatMap(({ ports }) => Object.keys(ports)))].filter((port) =>
     endpoints.some((endpoint) => endpoint.ports[Number(port)]?.mtls === true),
@@ -100,6 +106,7 @@ function behind(endpoints: readonly EndpointView[], gateways: readonly NetworkGa
     addresses: gateway.addresses,
     ports: Object.fromEntries(served.map((port) => [port, { port: gateway.port, mtls: true }])),
     viaGateway: true,
+    labels: { ...first.labels, [NETWORK_LABEL]: network },
     weight: Math.max(1, Math.round(total / gateways.length)),
   }));
 }

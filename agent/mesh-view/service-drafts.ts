@@ -36,6 +36,7 @@ export interface Draft {
   readonly resolution: ServiceView['resolution'];
   readonly external: boolean;
   readonly headless: boolean;
+  readonly closest: ServiceView['closest'];
   readonly exportTo: readonly string[] | undefined;
   readonly subjectAltNames: readonly string[];
   /** ExternalName: the service of the mesh, or the name outside it, that this one is another name for. */
@@ -54,6 +55,13 @@ export function drafts(given: ServiceSources): readonly Draft[] {
   for (const draft of all) if (!byHost.has(draft.host)) byHost.set(draft.host, draft);
   return all.map((draft) => (draft.alias === undefined ? draft : resolved(draft, byHost, sources)));
 }
+
+/** Source: Kubernetes, Service, trafficDistribution; PreferClose is the older word for PreferSameZone. */
+const CLOSEST: Readonly<Record<string, ServiceView['closest']>> = {
+  PreferClose: 'zone',
+  PreferSameZone: 'zone',
+  PreferSameNode: 'host',
+};
 
 function serviceDraft({ key, name, namespace, spec }: Typed<ServiceSpec>, sources: DraftSources): Draft {
   const host = serviceHost(name, namespace);
@@ -74,6 +82,7 @@ function serviceDraft({ key, name, namespace, spec }: Typed<ServiceSpec>, source
     resolution: 'STATIC',
     external: false,
     headless,
+    closest: CLOSEST[spec.trafficDistribution ?? ''],
     exportTo: undefined,
     subjectAltNames: [],
     alias,
@@ -106,6 +115,7 @@ function entryDrafts({ key, name, namespace, spec }: Typed<ServiceEntrySpec>, so
       resolution,
       external: spec.location !== 'MESH_INTERNAL',
       headless: false,
+      closest: undefined,
       exportTo: spec.exportTo,
       subjectAltNames: spec.subjectAltNames ?? [],
       alias: undefined,

@@ -91,6 +91,7 @@ function build(merged: Draft, origins: readonly ObjectKey[], reach: Reach): Buil
       ports,
       resolution: draft.resolution,
       ...(draft.headless ? { headless: true } : {}),
+      ...(draft.closest === undefined ? {} : { closest: draft.closest }),
       external: draft.external,
       exportTo: draft.exportTo,
       subjectAltNames: draft.subjectAltNames,

@@ -66,6 +66,8 @@ export interface ServiceView {
    * EDS as for any other.
    */
   readonly headless?: true;
+  /** v1 Service: the nearest endpoints first, by zone or by host, even where no DestinationRule says so. */
+  readonly closest?: 'zone' | 'host';
   /** ServiceEntry.subjectAltNames, of which a server's certificate must have one; empty: not said. Those that are SPIFFE IDs are in `identities` too. */
   readonly subjectAltNames: readonly string[];
   readonly external: boolean;

@@ -4,7 +4,7 @@ import type { LocalityLbSpec } from '../mesh-view/specs/common.ts';
 import type { ClientTlsSpec, PortPolicy, SubsetSpec, TcpKeepaliveSpec } from '../mesh-view/specs/destination-rule.ts';
 import type { EndpointView, MeshView, ServicePort, ServiceView, Transport } from '../mesh-view/view.ts';
 import { refusedRanges } from './dynamic-dns.ts';
-import { localitySetting, type Site } from './locality.ts';
+import { closestFirst, localitySetting, type Site } from './locality.ts';
 import { clusterName, sniName } from './names.ts';
 import { originatedTls, portPolicy, transportOf } from './traffic-policy.ts';
 
@@ -46,6 +46,8 @@ export interface ClusterPlan {
   readonly credentials: string | undefined;
   /** The localityLbSetting that counts; undefined: none. */
   readonly locality: LocalityLbSpec | undefined;
+  /** Whether endpoints farther away wait until nearer ones fail: with outlier detection, or where the service itself asks for the nearest. */
+  readonly failover: boolean;
   readonly site: Site;
   readonly defaults: ClusterDefaults;
   readonly refused: readonly string[];
@@ -81,6 +83,8 @@ function plan(
   subset: SubsetSpec | undefined,
 ): ClusterPlan {
   const policy = portPolicy(rule, subset, port.number);
+  const rules = policy.loadBalancer?.localityLbSetting;
+  const closest = rules === undefined ? closestFirst(service) : undefined;
   return {
     name: clusterName(client, service, port.number, subset?.name),
     sni:
@@ -94,7 +98,8 @@ function plan(
     transport: transportOf(policy, port, defaults.autoMtls),
     tls: originatedTls(policy),
     credentials: rule?.namespace === client.namespace ? client.namespace : undefined,
-    locality: localitySetting(policy.loadBalancer?.localityLbSetting, defaults.localityLbSetting),
+    locality: closest ?? localitySetting(rules, defaults.localityLbSetting),
+    failover: policy.outlierDetection !== undefined || closest !== undefined,
     site,
     defaults,
     refused,

@@ -19,8 +19,7 @@ export function endpointResource(plan: ClusterPlan): XdsResource {
 
 /** Endpoints grouped by locality and priority, as the client's own place and the localityLbSetting have it. */
 export function loadAssignment(plan: ClusterPlan, endpoints: readonly EndpointView[]): JsonObject {
-  const failover = plan.policy.outlierDetection !== undefined;
-  const groups = localityGroups(endpoints, plan.locality, failover, plan.site);
+  const groups = localityGroups(endpoints, plan.locality, plan.failover, plan.site);
   return {
     cluster_name: plan.name,
     endpoints: groups.map(({ locality, priority, weight, members }) =>

@@ -105,7 +105,7 @@ export function outlierDetection(plan: ClusterPlan): JsonObject {
   const common = {
     common_lb_config: {
       healthy_panic_threshold: { value: spec?.minHealthPercent ?? 0 },
-      ...(weighsLocalities(locality, spec !== undefined) ? { locality_weighted_lb_config: {} } : {}),
+      ...(weighsLocalities(locality, plan.failover) ? { locality_weighted_lb_config: {} } : {}),
     },
   };
   if (spec === undefined)

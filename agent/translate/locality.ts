@@ -1,6 +1,6 @@
 import { TOPOLOGY_LABELS } from '../mesh-view/destination-rules.ts';
 import type { LocalityLbSpec } from '../mesh-view/specs/common.ts';
-import type { EndpointView } from '../mesh-view/view.ts';
+import type { EndpointView, ServiceView } from '../mesh-view/view.ts';
 
 /** Where a client is: the place of its host, and the workload's own labels. */
 export interface Site {
@@ -25,6 +25,13 @@ export function localitySetting(
 ): LocalityLbSpec | undefined {
   const setting = rule ?? mesh ?? {};
   return setting.enabled === false ? undefined : setting;
+}
+
+/** What a v1 Service's trafficDistribution means: nearest first, down from all to none of these in common (Istio). */
+export function closestFirst({ closest }: Pick<ServiceView, 'closest'>): LocalityLbSpec | undefined {
+  if (closest === undefined) return undefined;
+  const { network, region, zone, subzone, hostname } = TOPOLOGY_LABELS;
+  return { failoverPriority: [network, region, zone, subzone, ...(closest === 'host' ? [hostname] : [])] };
 }
 
 /** Whether a cluster must balance by localities' weights: where Istio asks for it, and never else, since it outweighs the load balancer. */

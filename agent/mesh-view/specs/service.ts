@@ -12,6 +12,7 @@ export interface ServiceSpec {
   readonly ipFamilyPolicy?: string;
   readonly internalTrafficPolicy?: string;
   readonly publishNotReadyAddresses?: boolean;
+  readonly trafficDistribution?: string;
   readonly selector?: Readonly<Record<string, string>>;
   readonly ports?: readonly {
     readonly name?: string;

@@ -50,7 +50,6 @@ const SERVICE_REFUSED: Readonly<Record<string, string>> = {
   'spec.externalIPs':
     'a namespace could take over another one’s addresses with it (CVE-2020-8554); name addresses in a ServiceEntry',
   'spec.sessionAffinityConfig': 'use a DestinationRule with loadBalancer.consistentHash.useSourceIp',
-  'spec.trafficDistribution': 'use a DestinationRule with loadBalancer.localityLbSetting',
 };
 
 /** v1 Service, ServiceEntry, WorkloadEntry, WorkloadGroup. */
@@ -66,6 +65,7 @@ export const SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
       'internalTrafficPolicy',
       'publishNotReadyAddresses',
       'sessionAffinity',
+      'trafficDistribution',
       'selector.*',
       'ports[].name',
       'ports[].port',
@@ -78,6 +78,7 @@ export const SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
       'spec.clusterIP': ['', 'None'],
       'spec.clusterIPs[]': ['', 'None'],
       'spec.sessionAffinity': ['None'],
+      'spec.trafficDistribution': ['PreferClose', 'PreferSameZone', 'PreferSameNode'],
       'spec.ports[].protocol': ['TCP'],
     },
     refused: SERVICE_REFUSED,

@@ -99,6 +99,39 @@ test('an endpoint of a headless service that comes or goes leaves all other chai
   for (const [name, chain] of before) t.equal(after.get(name), chain, name);
 });
 
+test('trafficDistribution: nearest first, whoever is well; a DestinationRule’s own setting counts instead', async (t) => {
+  const at = (name: string, locality: string) => group(name, { tcp: 5432 }, { app: 'db', locality });
+  const hosts: readonly TestHost[] = [
+    { id: 'a', addresses: ['10.0.0.1'], groups: ['default/web', 'default/db-a'] },
+    { id: 'b', addresses: ['10.0.0.2'], groups: ['default/db-a'] },
+    { id: 'c', addresses: ['10.0.0.3'], groups: ['default/db-b'] },
+    { id: 'd', addresses: ['10.0.0.4'], groups: ['default/db-c'] },
+  ];
+  const priorities = (trafficDistribution: string | undefined, more: readonly MeshObject[] = []) => {
+    const objects = [
+      group('web', {}),
+      at('db-a', 'eu/1'),
+      at('db-b', 'eu/2'),
+      at('db-c', 'us/1'),
+      object('Service', 'db', { selector: { app: 'db' }, ports: [{ name: 'tcp', port: 5432 }], trafficDistribution }),
+      ...more,
+    ];
+    const set = translate(meshView({ objects, hosts, locality: 'eu/1' }));
+    const body = set.resources.endpoint.get('outbound_.5432_._.db.default.svc.cluster.local')?.body as {
+      endpoints: { priority?: number; lb_endpoints: unknown[] }[];
+    };
+    return body.endpoints.map(({ priority = 0, lb_endpoints }) => `${priority}:${lb_endpoints.length}`);
+  };
+  t.strictSame(priorities(undefined), ['0:2', '0:1', '0:1']);
+  for (const word of ['PreferClose', 'PreferSameZone']) t.strictSame(priorities(word), ['0:2', '1:1', '2:1'], word);
+  t.strictSame(priorities('PreferSameNode'), ['0:1', '1:1', '2:1', '3:1']);
+  const own = object('DestinationRule', 'db', {
+    host: 'db',
+    trafficPolicy: { loadBalancer: { localityLbSetting: { enabled: false } } },
+  });
+  t.strictSame(priorities('PreferClose', [own]), ['0:2', '0:1', '0:1']);
+});
+
 test('what the resolving clusters may never reach', async (t) => {
   const set = setOf([entry('d', '*.d.test', [HTTP], { resolution: 'DYNAMIC_DNS' })]);
   const text = JSON.stringify(set.resources.cluster.get('outbound_.80_._.*.d.test')?.body);

@@ -23,6 +23,7 @@ export const SERVICE_ROWS: readonly Row[] = [
       { ipFamilies: ['IPv6'] },
       { ipFamilyPolicy: 'SingleStack' },
       { internalTrafficPolicy: 'Local' },
+      { trafficDistribution: 'PreferSameNode' },
       { selector: { app: 'idle' }, publishNotReadyAddresses: true },
       { type: 'ExternalName', externalName: 'other.example' },
     ],
