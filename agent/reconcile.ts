@@ -103,6 +103,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
         ...bound.gateways.map((one) => ({ ...one, outboundPort: 0, ports: [], gateway: true as const })),
       ],
       host: deps.host(),
+      reservedPorts: neverPorts(deps.config),
     });
     const view = share(last?.view, now);
     const resources = translate(view);

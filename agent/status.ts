@@ -45,6 +45,7 @@ export function agentStatus(from: StatusSources): AgentStatus {
     ...from.identity.problems,
     ...(run?.bound.problems ?? []).map(({ group, message }) => `${group}: ${message}`),
     ...(run?.view.gatewayProblems ?? []),
+    ...(run?.view.portProblems ?? []),
     ...unbound(from.xds),
     ...[...from.watched.values()].flatMap((state) => state.problems),
     ...(from.xds.connected ? [] : ['Envoy is not connected']),

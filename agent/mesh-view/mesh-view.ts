@@ -14,6 +14,7 @@ import { type MeshSettings, meshSettings } from './mesh-settings.ts';
 import { gatewayNetworks } from './networks.ts';
 import { compare, indexObjects, type ObjectIndex, type Typed } from './object-index.ts';
 import { type MtlsLookup, mtlsLookup } from './peer-authentication.ts';
+import { type PortClaims, portClaims } from './port-claims.ts';
 import { protocolOf } from './protocols.ts';
 import { proxyConcurrency } from './proxy-config.ts';
 import { type BuiltService, buildServices } from './services.ts';
@@ -50,13 +51,15 @@ export interface MeshViewInput {
   /** In the order of agent.yaml. */
   readonly workloads: readonly LocalWorkloadInput[];
   readonly host: HostView;
+  /** Ports that no workload may have, nor any socket of the proxy's for it: the host's own and agent.yaml's. */
+  readonly reservedPorts?: ReadonlySet<number>;
 }
 
 /** Virtual IPv4 addresses of every mesh (DESIGN 7). */
 const VIP_RANGE_V4 = '240.240.0.0/16';
 
 /** Builds the view. Same inputs, same view. Never throws: what contradicts itself is resolved as Istio does, the older object winning. */
-export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewInput): MeshView {
+export function buildMeshView({ desired, endpoints, workloads, host, reservedPorts }: MeshViewInput): MeshView {
   const objects = indexObjects(desired.objects);
   const mtls = mtlsLookup(objects);
   const far = gatewayNetworks(objects, host.network);
@@ -67,7 +70,8 @@ export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewI
   const mesh = meshSettings(config);
   const localityLb = config?.spec.localityLbSetting;
   const concurrency = proxyConcurrency(objects, workloads, config?.spec.defaultConfig?.concurrency);
-  const own = workloadViews({ workloads, members, services, mtls, mesh, sidecars: sidecarLookup(objects) });
+  const claims = portClaims(reservedPorts ?? new Set());
+  const own = workloadViews({ workloads, members, services, mtls, mesh, sidecars: sidecarLookup(objects), claims });
   const gateways = gatewayViews({ desired, objects, members, services, workloads: own });
   return {
     generation: desired.generation,
@@ -81,6 +85,7 @@ export function buildMeshView({ desired, endpoints, workloads, host }: MeshViewI
     workloads: own,
     gateways: gateways.listeners,
     gatewayProblems: gateways.problems,
+    portProblems: claims.problems,
     services: services.map(({ view }) => underMesh(view, mesh)),
     virtualServices: virtualServiceViews(objects).map((vs) => exported(vs, mesh.exportTo.virtualServices)),
     destinationRules: destinationRules(objects).map((rule) => exported(rule, mesh.exportTo.destinationRules)),
@@ -148,10 +153,11 @@ interface WorkloadSources {
   readonly mtls: MtlsLookup;
   readonly mesh: MeshSettings;
   readonly sidecars: SidecarLookup;
+  readonly claims: PortClaims;
 }
 
-function workloadViews({ workloads, members, services, mtls, mesh, sidecars }: WorkloadSources): WorkloadView[] {
-  const taken = new Set<number>();
+function workloadViews(sources: WorkloadSources): WorkloadView[] {
+  const { workloads, members, services, mtls, mesh, sidecars, claims } = sources;
   return workloads.map((workload): WorkloadView => {
     const modes = mtls(workload.namespace, workload.labels);
     const name = workload.group.slice(workload.namespace.length + 1);
@@ -161,7 +167,8 @@ function workloadViews({ workloads, members, services, mtls, mesh, sidecars }: W
     // Sidecars are for workloads' proxies; a gateway's ports are its Gateways'.
     const sidecar = workload.gateway === true ? undefined : sidecars(workload.namespace, workload.labels);
     const ports = workload.gateway === true ? [] : ingressPorts(sidecar, inboundPorts(workload, member, served));
-    const egress = egressViews(sidecar, workload.namespace);
+    const listeners = egressViews(sidecar, workload.namespace);
+    const egress = listeners === undefined ? undefined : claims.egress(workload.group, listeners);
     const own = sidecar === undefined ? [] : [sidecar.key];
     const origins = new Set<ObjectKey>([
       key,
@@ -169,8 +176,7 @@ function workloadViews({ workloads, members, services, mtls, mesh, sidecars }: W
       ...modes.origins,
       ...served.flatMap((service) => service.view.origins),
     ]);
-    const inbound = ports.filter((port) => !taken.has(port.number));
-    for (const port of inbound) taken.add(port.number);
+    const inbound = claims.inbound(workload.group, ports);
     return {
       group: workload.group,
       namespace: workload.namespace,

@@ -197,6 +197,8 @@ export interface MeshView {
   readonly gateways: readonly GatewayListener[];
   /** One line for each server of a Gateway that this host ought to serve and does not. */
   readonly gatewayProblems: readonly string[];
+  /** One line for each port that objects name for a workload of this host and that it cannot have. */
+  readonly portProblems: readonly string[];
   /** DNS SANs of revoked hosts; sorted. */
   readonly revokedNames: readonly string[];
 }
