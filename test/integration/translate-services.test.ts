@@ -280,6 +280,54 @@ test('a network behind a gateway: its endpoints are the gateway, mTLS is end to 
   t.match(seen(answer)['x-forwarded-client-cert'], /sa\/web$/);
 });
 
+test('a network behind a gateway of the mesh: by the name in mTLS to the service, port and subset', async (t) => {
+  const eastwest = object(
+    'Service',
+    'eastwest',
+    { selector: { app: 'egress' }, ports: [{ name: 'tls', port: 15443 }] },
+    { labels: { 'topology.istio.io/network': 'there' } },
+  );
+  const gateway = object('Gateway', 'eastwest', {
+    selector: { app: 'egress' },
+    servers: [
+      { port: { number: 15443, name: 'tls', protocol: 'TLS' }, hosts: ['*.local'], tls: { mode: 'AUTO_PASSTHROUGH' } },
+    ],
+  });
+  const there = BASE.map((one) =>
+    one.metadata.name === 'db'
+      ? object('WorkloadGroup', 'db', over(one.spec, { template: { network: 'there' } }))
+      : one,
+  );
+  const objects = [...there, eastwest, gateway, service('db', [{ name: 'http', port: 80, targetPort: 9080 }])];
+  // Whoever is not of that network has had no answer from its hosts: all that it reaches is the gateway.
+  const unproved = HOSTS.map((host) => (host.id === 'c' ? { ...host, provenAddresses: [] } : host));
+  for (const self of ['a', 'b', 'c']) {
+    const own = self === 'a' ? { network: 'here', hosts: unproved } : { network: 'there', hosts: HOSTS };
+    await lab.host(self).push(translate(meshView({ objects, vips: VIPS, ...own, self })));
+  }
+  const { counts } = await web.ask({
+    do: 'many',
+    address: '240.240.0.1',
+    port: 80,
+    headers: { host: 'db' },
+    count: 40,
+    parallel: 4,
+  });
+  const { b = 0, c = 0 } = counts ?? {};
+  t.equal(b + c, 40, `one HTTP/2 connection is led to one of them: ${JSON.stringify(counts)}`);
+  t.match(seen(await get('240.240.0.1', 'db'))['x-forwarded-client-cert'], /sa\/web$/, 'the caller, not the gateway');
+  t.match(await lab.host('a').admin('/clusters'), /10\.66\.0\.2:15443::cx_total::[1-9]/);
+  for (const id of ['a', 'b']) t.same(lab.host(id).ads?.refusals, [], `host ${id} refused nothing`);
+});
+
+/** `change` merged over `base`. */
+function over(base: unknown, change: Record<string, unknown>): unknown {
+  const merged: Record<string, unknown> = { ...(base as Record<string, unknown>) };
+  for (const [key, value] of Object.entries(change))
+    merged[key] = typeof value === 'object' ? over(merged[key], value as Record<string, unknown>) : value;
+  return merged;
+}
+
 test('another name for a service; gRPC-Web for a gRPC server; what is unhealthy gets nothing', async (t) => {
   const db = service('db', [{ name: 'http', port: 80, targetPort: 9080 }]);
   await push([
