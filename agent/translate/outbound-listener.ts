@@ -247,10 +247,31 @@ function ownPorts({ workload }: Context, name: string): Chain {
 }
 
 function httpFilters({ view, client, workload }: Context, route: string, port: number): readonly JsonObject[] {
-  const dynamic = client.services.some((s) => isDynamic(s) && s.ports.some(({ number }) => number === port));
-  const named = dynamic ? [dynamicPortFilter(port)] : [];
-  const grpcWeb = client.services.some((s) => s.ports.some((p) => p.number === port && p.grpcWeb === true));
-  return [identityFilter(workload, false), ...named, outboundHttp(route, workload, view.mesh, grpcWeb)];
+  const special = specialPorts(client);
+  const named = special.dynamic.has(port) ? [dynamicPortFilter(port)] : [];
+  const http = outboundHttp(route, workload, view.mesh, special.grpcWeb.has(port));
+  return [identityFilter(workload, false), ...named, http];
+}
+
+interface SpecialPorts {
+  readonly dynamic: ReadonlySet<number>;
+  readonly grpcWeb: ReadonlySet<number>;
+}
+
+const SPECIAL = new WeakMap<ClientView, SpecialPorts>();
+
+/** Port numbers at which some service is resolved at request time or takes gRPC-Web: found once a client, not once a chain. */
+function specialPorts(client: ClientView): SpecialPorts {
+  const known = SPECIAL.get(client);
+  if (known !== undefined) return known;
+  const numbers = (services: readonly ServiceView[], of: (port: ServicePort) => boolean = () => true) =>
+    new Set(services.flatMap(({ ports }) => ports.filter(of).map(({ number }) => number)));
+  const made = {
+    dynamic: numbers(client.services.filter(isDynamic)),
+    grpcWeb: numbers(client.services, (port) => port.grpcWeb === true),
+  };
+  SPECIAL.set(client, made);
+  return made;
 }
 
 function bytesFilters(
