@@ -46,11 +46,19 @@ const LAG_MS = 200;
 const ACCUSATION_MS = 30_000;
 const OPEN_ACCUSATIONS = 4;
 const ACCUSED_PROBE_JITTER_MS = 200;
+/** A table that comes in at once must not be probed at once: beyond this many hosts the first probes are spread, 2 ms a host. */
+const SPREAD_FROM = 50;
+const SPREAD_MS = 2;
+/** A dead host answered: perhaps a whole network is back, and at `deadPeriodMs` each a thousand dead ones would take half an hour to be tried. */
+const REVIVE_EVERY_MS = 50;
+const REVIVE_AT_ONCE = 10;
 
 interface Round {
   indirectAt: number;
   endAt: number;
   asked: boolean;
+  /** Who was asked to probe for this host. */
+  via: readonly string[];
 }
 
 interface Member {
@@ -96,49 +104,96 @@ export function createDetector(
   options: DetectorOptions = DETECTOR_DEFAULTS,
 ): Detector {
   const members = new Map<string, Member>();
+  /** Those with an open round or a probe to come: what a tick costs does not grow with the mesh. */
+  const busy = new Set<Member>();
+  let aliveHosts: string[] | undefined; // made when asked for, forgotten when somebody's liveness changes
   const accusations = new Map<string, { target: string; at: number }[]>(); // by accuser
   let order: string[] = [];
   // Hosts that start together must not probe in step: it would make bursts, and leave the time between them unwatched.
   let periodAt = startedAt + random() * options.periodMs;
   let deadAt = startedAt + random() * options.deadPeriodMs;
-  let deadCursor = 0;
+  /** Dead hosts in the order in which they are tried. */
+  let deadOrder: string[] = [];
+  /** All dead hosts are tried in a row, not one each `deadPeriodMs`. */
+  let reviving = false;
+  let answeredDead = false; // since the last time all were tried
   let lag = 0;
 
   const startRound = (m: Member, now: number, actions: DetectorAction[]) => {
     m.probeAt = undefined;
-    m.round = { indirectAt: now + options.directMs + 2 * lag, endAt: now + options.roundMs + 3 * lag, asked: false };
+    busy.add(m);
+    m.round = {
+      indirectAt: now + options.directMs + 2 * lag,
+      endAt: now + options.roundMs + 3 * lag,
+      asked: false,
+      via: [],
+    };
     actions.push({ type: 'ping', host: m.host, spread: m.failed === 0 ? 'primary' : 'all' });
   };
   const set = (m: Member, liveness: Liveness, reason: string): DetectorAction[] => {
     if (m.liveness === liveness) return [];
     m.liveness = liveness;
+    aliveHosts = undefined;
     return [{ type: 'verdict', host: m.host, liveness, reason }];
   };
   /** Direct and indirect probes of one round are unanswered. */
   const failRound = (m: Member, now: number, actions: DetectorAction[]) => {
+    const via = m.round?.via ?? [];
     m.round = undefined;
     if (m.liveness === 'dead') return;
     if (!m.answered && now - m.since < options.graceMs) return startRound(m, now, actions);
     m.failed += 1;
     if (m.failed >= options.roundsToDeath) {
-      actions.push(...set(m, 'dead', `${m.failed} rounds of probes failed (${m.reason})`));
+      actions.push(...set(m, 'dead', `${m.failed} rounds of own probes failed${through(via)} (${m.reason})`));
       return;
     }
-    actions.push(...set(m, 'suspect', m.reason));
+    actions.push(...set(m, 'suspect', `own probes were not answered${through(via)} (${m.reason})`));
     if (!m.secondHand && (m.accusedAt === undefined || now - m.accusedAt >= ACCUSATION_MS)) {
       m.accusedAt = now;
       actions.push({ type: 'accuse', host: m.host });
     }
     startRound(m, now, actions);
   };
+  const alive = (): readonly string[] => {
+    aliveHosts ??= [...members.values()].filter((m) => m.liveness === 'alive').map((m) => m.host);
+    return aliveHosts;
+  };
   const relays = (target: string): string[] => {
-    const able = [...members.values()].filter((m) => m.host !== target && m.liveness === 'alive').map((m) => m.host);
-    return shuffle(able, random).slice(0, options.indirect);
+    const able = alive();
+    const wanted = Math.min(options.indirect, able.length - (able.includes(target) ? 1 : 0));
+    const out = new Set<string>();
+    while (out.size < wanted) {
+      const host = able[Math.floor(random() * able.length)];
+      if (host !== undefined && host !== target) out.add(host);
+    }
+    return [...out];
+  };
+  /** Dead hosts whose turn it is, each once before anyone twice: one, or many while a network comes back. */
+  const nextDead = (): string[] => {
+    if (deadOrder.length === 0) {
+      reviving = answeredDead;
+      answeredDead = false;
+      deadOrder = [...members.values()].filter((m) => m.liveness === 'dead').map((m) => m.host);
+      shuffle(deadOrder, random);
+    }
+    const out: string[] = [];
+    while (out.length < (reviving ? REVIVE_AT_ONCE : 1) && deadOrder.length > 0) {
+      const host = deadOrder.pop() as string;
+      if (members.get(host)?.liveness === 'dead') out.push(host);
+    }
+    return out;
+  };
+  const revive = (now: number) => {
+    answeredDead = true;
+    if (reviving) return;
+    reviving = true;
+    deadOrder = [];
+    deadAt = Math.min(deadAt, now);
   };
   /** The next hosts of the shuffled round robin: everyone is probed once before anyone is probed twice. */
   const nextTargets = (): Member[] => {
-    const alive = [...members.values()].filter((m) => m.liveness === 'alive').length;
-    const wanted = alive <= SMALL_MESH ? Math.min(2, alive) : 1;
+    const others = alive().length;
+    const wanted = others <= SMALL_MESH ? Math.min(2, others) : 1;
     const out: Member[] = [];
     for (let tries = 0; out.length < wanted && tries < 2 * members.size + 2; tries++) {
       if (order.length === 0) order = shuffle([...members.keys()], random);
@@ -149,7 +204,7 @@ export function createDetector(
   };
   /** This process was away: what looks like silence of others is its own. Every open round gets time for the answers that wait in the socket. */
   const forgive = (late: number, now: number) => {
-    for (const { round } of members.values()) {
+    for (const { round } of busy) {
       if (round === undefined) continue;
       round.indirectAt = Math.max(round.indirectAt + late, now + options.directMs);
       round.endAt = Math.max(round.endAt + late, now + options.roundMs);
@@ -157,45 +212,55 @@ export function createDetector(
   };
   const nextAt = () => {
     let at = Math.min(periodAt, deadAt);
-    for (const { round, probeAt } of members.values()) {
+    for (const { round, probeAt } of busy) {
       if (round !== undefined) at = Math.min(at, round.asked ? round.endAt : round.indirectAt);
       else if (probeAt !== undefined) at = Math.min(at, probeAt);
     }
     return at;
   };
 
+  const add = (host: string, { epoch, counter }: { epoch: number; counter: number }, left: boolean, now: number) => {
+    // Beyond a small mesh the proofs of its address usually answer before the first probe.
+    const probeAt = now + random() * SPREAD_MS * Math.max(0, members.size - SPREAD_FROM);
+    const fresh: Member = {
+      host,
+      liveness: left ? 'left' : 'alive',
+      epoch,
+      counter,
+      round: undefined,
+      failed: 0,
+      probeAt: left ? undefined : probeAt,
+      answered: false,
+      since: probeAt,
+      accusedAt: undefined,
+      secondHand: false,
+      reason: 'first probe',
+    };
+    members.set(host, fresh);
+    busy.add(fresh);
+    aliveHosts = undefined;
+  };
+
   return {
     onRecord(host, { epoch, counter }, left, now) {
       const m = members.get(host);
       if (m === undefined) {
-        const fresh: Member = {
-          host,
-          liveness: left ? 'left' : 'alive',
-          epoch,
-          counter,
-          round: undefined,
-          failed: 0,
-          probeAt: left ? undefined : now,
-          answered: false,
-          since: now,
-          accusedAt: undefined,
-          secondHand: false,
-          reason: 'first probe',
-        };
-        members.set(host, fresh);
-        return;
+        return add(host, { epoch, counter }, left, now);
       }
       m.epoch = epoch;
       m.counter = counter;
       m.failed = 0;
+      busy.add(m);
       if (left) {
         m.liveness = 'left';
+        aliveHosts = undefined;
         m.round = undefined;
         m.probeAt = undefined;
         return;
       }
       if (m.liveness === 'left') {
         m.liveness = 'alive';
+        aliveHosts = undefined;
         m.answered = false;
       }
       if (m.liveness !== 'alive') {
@@ -206,21 +271,27 @@ export function createDetector(
       }
     },
     remove(host) {
+      const m = members.get(host);
+      if (m !== undefined) busy.delete(m);
       members.delete(host);
       accusations.delete(host);
+      aliveHosts = undefined;
     },
-    onAck(host, _now) {
+    onAck(host, now) {
       const m = members.get(host);
       if (m === undefined || m.liveness === 'left') return [];
       m.round = undefined;
       m.failed = 0;
+      if (!m.answered) m.probeAt = undefined; // the first probe is not needed any more
       m.answered = true;
+      if (m.liveness === 'dead') revive(now);
       return set(m, 'alive', 'it answered a probe');
     },
     probeSoon(host, now, reason) {
       const m = members.get(host);
       if (m === undefined || m.liveness === 'left' || m.round !== undefined) return;
       m.probeAt = now;
+      busy.add(m);
       m.reason = reason;
       m.secondHand = false;
     },
@@ -233,6 +304,7 @@ export function createDetector(
       accusations.set(accuser, recent);
       if (m.liveness !== 'alive') return 'known';
       if (m.round === undefined) {
+        busy.add(m);
         m.probeAt = Math.min(m.probeAt ?? Infinity, now + random() * ACCUSED_PROBE_JITTER_MS);
         m.reason = `accused by ${accuser}`;
         m.secondHand = true;
@@ -245,14 +317,16 @@ export function createDetector(
       lag = Math.min(1000, 0.8 * lag + 0.2 * Math.max(0, late - 20));
       if (lag < 1) lag = 0;
       const actions: DetectorAction[] = [];
-      for (const m of members.values()) {
+      for (const m of busy) {
         if (m.round !== undefined && !m.round.asked && now >= m.round.indirectAt) {
           m.round.asked = true;
           actions.push({ type: 'ping', host: m.host, spread: 'all' });
-          for (const via of relays(m.host)) actions.push({ type: 'ping-request', host: m.host, via });
+          m.round.via = relays(m.host);
+          for (const via of m.round.via) actions.push({ type: 'ping-request', host: m.host, via });
         }
         if (m.round?.asked === true && now >= m.round.endAt) failRound(m, now, actions);
         if (m.round === undefined && m.probeAt !== undefined && now >= m.probeAt) startRound(m, now, actions);
+        if (m.round === undefined && m.probeAt === undefined) busy.delete(m);
       }
       if (now >= periodAt) {
         periodAt = now + options.periodMs;
@@ -263,10 +337,8 @@ export function createDetector(
         }
       }
       if (now >= deadAt) {
-        deadAt = now + options.deadPeriodMs;
-        const dead = [...members.values()].filter((m) => m.liveness === 'dead');
-        const next = dead[deadCursor++ % Math.max(1, dead.length)];
-        if (next !== undefined) actions.push({ type: 'ping', host: next.host, spread: 'all' });
+        for (const host of nextDead()) actions.push({ type: 'ping', host, spread: 'all' });
+        deadAt = now + (reviving ? REVIVE_EVERY_MS : options.deadPeriodMs);
       }
       return actions;
     },
@@ -274,6 +346,10 @@ export function createDetector(
     liveness: (host) => members.get(host)?.liveness,
     lagMs: () => lag,
   };
+}
+
+function through(via: readonly string[]): string {
+  return via.length === 0 ? ', and nobody could be asked' : `, nor those through ${via.join(', ')}`;
 }
 
 /** Fisher-Yates, in place; returns the list. `random` in [0,1). */

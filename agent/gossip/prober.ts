@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { Accusation } from '../../api/gossip/accusation.ts';
 import type { IpEndpoint } from '../../api/gossip/address.ts';
 import type { Liveness } from '../../api/gossip/host-record.ts';
-import type { SwimPacket } from '../../api/gossip/swim-packet.ts';
+import type { PeerLoad, SwimPacket } from '../../api/gossip/swim-packet.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { createBuckets } from './budget.ts';
@@ -22,7 +22,12 @@ export interface ProberDeps {
   onVerdict(host: string, liveness: Liveness, reason: string): void;
   /** An address of the host answered with its key for the first time. */
   onProven(host: string, address: string): void;
+  /** An address that a host claims does not answer with its key. */
+  onUnproven(host: string, address: string): void;
+  /** What own answers say of this host. */
+  load(): PeerLoad;
   accuse(host: string): void;
+  onAnswer(rttMs: number): void;
   onDrop(reason: string): void;
   onBytes(direction: 'sent' | 'received', bytes: number): void;
   readonly clock: Clock;
@@ -34,8 +39,8 @@ export interface Prober {
   readonly probeKey: string;
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** A record was taken in. */
-  setHost(row: TableRow): void;
+  /** A record was taken in. True: the host has rebooted since its last one. */
+  setHost(row: TableRow): boolean;
   removeHost(host: string): void;
   probeSoon(host: string, reason: string): void;
   onAccusation(accusation: Accusation): AccusationVerdict;
@@ -43,7 +48,7 @@ export interface Prober {
   prove(): void;
   liveness(host: string): Liveness | undefined;
   /** Round trip of the last answer, ms, and when it came (monotonic ms). */
-  lastAnswer(host: string): { readonly rttMs: number; readonly at: number } | undefined;
+  lastAnswer(host: string): { readonly rttMs: number; readonly at: number; readonly load?: PeerLoad } | undefined;
   lagMs(): number;
 }
 
@@ -56,7 +61,7 @@ export function createProber(deps: ProberDeps): Prober {
   const detector = createDetector(clock.monotonic(), deps.random);
   const pings = createPingBook();
   const prover = createProver();
-  const answers = new Map<string, { rttMs: number; at: number; from: IpEndpoint | undefined }>();
+  const answers = new Map<string, { rttMs: number; at: number; load?: PeerLoad; from: IpEndpoint | undefined }>();
   const relayBudget = createBuckets(RELAY_RATE, clock.monotonic);
   const answerBudget = createBuckets(ANSWER_RATE, clock.monotonic);
   let cancel: (() => void) | undefined;
@@ -104,12 +109,17 @@ export function createProber(deps: ProberDeps): Prober {
   const onPacket = (from: string, packet: SwimPacket, source: IpEndpoint) => {
     switch (packet.type) {
       case 'ack':
-        return onAck(from, packet.id);
+        return onAck(from, packet.id, packet.load);
       case 'ack-for':
         return onRelayedAck(from, packet.id, packet.proof);
       case 'ping':
         if (!answerBudget.take(from, 1)) return deps.onDrop('budget');
-        return void transport.send(from, { type: 'ack', id: packet.id }, source);
+        // It hears this host again: a network that was cut is whole again before its turn among the dead comes.
+        if (detector.liveness(from) === 'dead') {
+          detector.probeSoon(from, clock.monotonic(), 'it probes this host');
+          schedule();
+        }
+        return void transport.send(from, { type: 'ack', id: packet.id, load: deps.load() }, source);
       case 'ping-for': {
         const proof = transport.prove(packet.target, packet.id);
         if (proof === undefined || !answerBudget.take(from, 1))
@@ -149,13 +159,15 @@ export function createProber(deps: ProberDeps): Prober {
     if (!transport.isProof(open.host, id, proof)) return deps.onDrop('forged');
     run(detector.onAck(open.host, now));
   };
-  const onAck = (from: string, id: string) => {
+  const onAck = (from: string, id: string, load: PeerLoad | undefined) => {
     const now = clock.monotonic();
     const open = pings.answer(id, from, now);
     if (open?.to === undefined) return deps.onDrop('unasked');
     const { host, to } = open;
     const isGossip = endpointsOf(host, 'all').some((e) => e.address === to.address && e.port === to.port);
-    answers.set(host, { rttMs: now - open.sentAt, at: now, from: isGossip ? to : answers.get(host)?.from });
+    const rttMs = now - open.sentAt;
+    answers.set(host, { rttMs, at: now, ...(load && { load }), from: isGossip ? to : answers.get(host)?.from });
+    deps.onAnswer(rttMs);
     if (table.prove(host, to.address)) deps.onProven(host, to.address);
     run(detector.onAck(host, now));
   };
@@ -189,10 +201,11 @@ export function createProber(deps: ProberDeps): Prober {
     },
     setHost(row) {
       const { record } = row;
-      if (record.host === deps.host) return;
-      transport.setPeer(record.host, record.probeKey);
+      if (record.host === deps.host) return false;
+      const rebooted = transport.setPeer(record.host, record.probeKey);
       detector.onRecord(record.host, record, row.liveness === 'left', clock.monotonic());
       schedule();
+      return rebooted;
     },
     removeHost(host) {
       transport.setPeer(host, undefined);
@@ -210,7 +223,8 @@ export function createProber(deps: ProberDeps): Prober {
     },
     prove() {
       const now = clock.monotonic();
-      for (const { host, address } of prover.due(unproven(), now)) {
+      for (const { host, address, silent } of prover.due(unproven(), now)) {
+        if (silent) deps.onUnproven(host, address);
         const row = table.get(host);
         const to = row && proofEndpoint(row.record, address);
         if (to !== undefined) ping(host, to);

@@ -182,3 +182,43 @@ t.test('a mesh of liars and lost packets: a live host stays', async (t) => {
     'one packet in five is lost for ten minutes',
   );
 });
+
+t.test('a network that comes back is whole again in seconds, however many were dead', async (t) => {
+  const hosts = Array.from({ length: 400 }, (_, i) => `h${i}`);
+  const far = new Set(hosts.slice(200));
+  const detector = mesh(hosts);
+  run(detector, 0, 10_000, () => true);
+  for (const host of far) detector.probeSoon(host, 10_000, 'the network was cut');
+  const cut = run(detector, 10_000, 40_000, (host) => !far.has(host));
+  t.equal(verdicts(cut).filter((v) => v.liveness === 'dead').length, far.size);
+  const tried = cut.filter((a) => a.type === 'ping' && a.at > 20_000 && far.has(a.host)).length;
+  t.ok(tried <= 11, `while none answers they are tried slowly: ${tried} in 20 s`);
+  const back = verdicts(run(detector, 40_000, 50_000, () => true)).filter((v) => v.liveness === 'alive');
+  t.equal(new Set(back.map((v) => v.host)).size, far.size);
+  const last = Math.max(...back.map((v) => v.at)) - 40_000;
+  t.ok(last < 4500, `the last one after ${last} ms`);
+});
+
+t.test('one of many dead hosts comes back: the others are tried once more, not without end', async (t) => {
+  const hosts = Array.from({ length: 100 }, (_, i) => `h${i}`);
+  const detector = mesh(hosts);
+  run(detector, 0, 10_000, () => true);
+  for (const host of hosts) detector.probeSoon(host, 10_000, 'x');
+  run(detector, 10_000, 20_000, () => false);
+  t.equal(detector.liveness('h7'), 'dead');
+  detector.onAck('h7', 20_000);
+  const pings = run(detector, 20_000, 60_000, (host) => host === 'h7').filter(
+    (a) => a.type === 'ping' && a.host !== 'h7',
+  );
+  t.ok(pings.length >= 99 && pings.length <= 99 + 21, `${pings.length} probes of 99 dead hosts in 40 s`);
+});
+
+t.test('a table that comes in at once is not probed at once', async (t) => {
+  const detector = mesh(Array.from({ length: 1000 }, (_, i) => `h${i}`));
+  const first = run(detector, 0, 2500, () => true).filter((a) => a.type === 'ping');
+  t.ok(first.length > 990, 'each is, in time');
+  const worst = Math.max(
+    ...Array.from({ length: 25 }, (_, i) => first.filter((a) => a.at >= i * 100 && a.at < i * 100 + 100).length),
+  );
+  t.ok(worst < 300, `at most ${worst} in 100 ms`);
+});
