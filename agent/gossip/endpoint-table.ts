@@ -45,6 +45,8 @@ export interface EndpointTable {
 
 export function createEndpointTable(ownHost: string): EndpointTable {
   const rows = new Map<string, TableRow>();
+  /** Proven address -> who holds it, the own host left out: a proof must not cost a look at all rows. */
+  const holders = new Map<string, string>();
   const sums: bigint[] = Array<bigint>(BUCKETS).fill(0n);
   const modulus = 1n << 256n;
   let version = 0;
@@ -54,10 +56,25 @@ export function createEndpointTable(ownHost: string): EndpointTable {
     const bucket = bucketOf(row.record.host);
     sums[bucket] = ((((sums[bucket] as bigint) + sign * versionHash(row.record)) % modulus) + modulus) % modulus;
   };
+  const release = ({ record, proven }: TableRow) => {
+    for (const address of proven) if (holders.get(address) === record.host) holders.delete(address);
+  };
+  /** One address, one host: whoever held it before has to answer on it again. */
+  const hold = (host: string, address: string) => {
+    if (host === ownHost) return;
+    const other = rows.get(holders.get(address) ?? '');
+    if (other !== undefined && other.record.host !== host)
+      rows.set(other.record.host, { ...other, proven: other.proven.filter((a) => a !== address) });
+    holders.set(address, host);
+  };
   const put = (row: TableRow) => {
     const old = rows.get(row.record.host);
-    if (old !== undefined) count(old, -1n);
+    if (old !== undefined) {
+      count(old, -1n);
+      release(old);
+    }
     count(row, 1n);
+    for (const address of row.proven) hold(row.record.host, address);
     rows.set(row.record.host, row);
     version += 1;
   };
@@ -99,15 +116,7 @@ export function createEndpointTable(ownHost: string): EndpointTable {
     prove(host, address) {
       const row = rows.get(host);
       if (row === undefined || row.proven.includes(address) || !row.record.addresses.includes(address)) return false;
-      // One address, one host: whoever held it before has to answer on it again.
-      for (const [other, { record, proven }] of rows) {
-        if (other !== ownHost && proven.includes(address)) {
-          rows.set(other, {
-            ...(rows.get(other) as TableRow),
-            proven: record.addresses.filter((a) => a !== address && proven.includes(a)),
-          });
-        }
-      }
+      hold(host, address);
       rows.set(host, { ...row, proven: row.record.addresses.filter((a) => a === address || row.proven.includes(a)) });
       version += 1;
       return true;
@@ -118,6 +127,7 @@ export function createEndpointTable(ownHost: string): EndpointTable {
         if (keep(row)) continue;
         dropped.push(row.record.host);
         count(row, -1n);
+        release(row);
         rows.delete(row.record.host);
         version += 1;
       }
