@@ -128,9 +128,11 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     client: createControllerClient({ trust, now }),
     controllers: () => config.controllers,
     fetchFromPeer: (peer, request, signal) => gossip.fetchConfig(peer, request, signal),
+    members: () => gossip.peers().filter(({ state }) => state === 'alive'),
     clock,
     random,
     log: room('controlplane'),
+    registry,
   });
   const hostApi = createHostApi({ replicas, trust, identity: () => identity.hostIdentity(), now });
   const identity: Identity = createIdentity({

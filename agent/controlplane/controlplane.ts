@@ -2,6 +2,7 @@
  * Signed config on a host. In: updates from controllers, peers and disk. Out: DesiredConfig, immutable, after it was verified and persisted;
  * what was refused and why. Must never run anything that is not verified, forget what it knew, or stop working for want of a controller.
  */
+import type { Registry } from 'prom-client';
 import { hasCode, MeshError } from '../../api/errors.ts';
 import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
 import { createHistory } from '../../api/signed-config/history.ts';
@@ -13,13 +14,19 @@ import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
 import type { ConfigCache } from './cache.ts';
 import type { ControllerClient } from './client.ts';
+import { type ConfigMetrics, createConfigMetrics } from './metrics.ts';
+import { createPeerFetch, type Member, type PeerFetch } from './peer-fetch.ts';
 import { createSync } from './sync.ts';
-import { createTrustedConfig, needsFullCopy, type Outcome, type TrustedConfig } from './trusted-config.ts';
+import { createTrustedConfig, type Outcome, type TrustedConfig } from './trusted-config.ts';
 
 /** A timestamp older than this is stale: alarm (DESIGN 6, Freshness). */
 export const STALE_AFTER_MS = 15 * 60_000;
-/** A controller usually delivers first; a peer is asked when it did not within this time. */
-const PEER_AFTER_MS = 150;
+/** No controller answered for this long, or none had news for more than it re-signs at (5 min): other members are asked (DESIGN 6, Freshness). */
+const ALONE_AFTER_MS = 60_000;
+const OLD_AFTER_MS = 6 * 60_000;
+/** How often that is looked at (half to one and a half of it), the first time soon: a host may boot when every controller is gone. */
+const LOOK_EVERY_MS = 60_000;
+const FIRST_LOOK_MS = 10_000;
 
 export interface ControlplaneDeps {
   readonly cache: ConfigCache;
@@ -28,10 +35,13 @@ export interface ControlplaneDeps {
   controllers(): readonly string[];
   /** Asks a peer by gossip for config; absent: only controllers are asked. */
   fetchFromPeer?(peer: string, request: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Who may be asked beside the one that announced; default: nobody. */
+  members?(): readonly Member[];
   readonly clock: Clock;
   /** In [0,1). */
   readonly random: () => number;
   readonly log: Logger;
+  readonly registry?: Registry;
 }
 
 export interface Refusal {
@@ -104,7 +114,8 @@ export function createControlplane(deps: ControlplaneDeps): Controlplane {
   let stop = new AbortController();
   let loadProblems: readonly string[] = [];
   let announced: string | undefined;
-  let fetching = false;
+  let peers: PeerFetch | undefined;
+  const metrics: ConfigMetrics | undefined = deps.registry && createConfigMetrics(deps.registry);
 
   const onOutcome = (outcome: Outcome, from: string): void => {
     const state = trusted?.state();
@@ -119,12 +130,16 @@ export function createControlplane(deps: ControlplaneDeps): Controlplane {
       deps.log.info('config accepted', { generation: outcome.desired.generation, from });
       for (const listener of accepted) listener(outcome.desired);
     }
-    if (outcome.kind === 'generation' || outcome.kind === 'timestamp') refusals.clear();
+    if (outcome.kind === 'generation' || outcome.kind === 'timestamp') {
+      refusals.clear();
+      metrics?.accepted(outcome.kind, from);
+    }
     const text = state.timestamp?.text;
     if (text !== undefined && text !== announced && outcome.kind !== 'refused') {
       announced = text;
       for (const listener of timestamps) listener(Buffer.from(text));
     }
+    peers?.progressed();
   };
   const ready = (): TrustedConfig => {
     if (trusted === undefined) throw new MeshError('CONFIG_NOT_LOADED', 'the config is not loaded yet');
@@ -135,29 +150,31 @@ export function createControlplane(deps: ControlplaneDeps): Controlplane {
     onOutcome(outcome, from);
     return outcome;
   };
-  /** Fetches from `peer` unless a controller delivered in the meantime; one fetch at a time. */
-  const fetchSoon = (peer: string) => {
-    const fetchFromPeer = deps.fetchFromPeer;
-    if (fetchFromPeer === undefined || fetching) return;
-    fetching = true;
-    const before = trusted?.state().timestamp;
-    const { signal } = stop;
-    deps.clock.after(PEER_AFTER_MS * (0.5 + deps.random()), () => {
-      const run = async () => {
-        if (signal.aborted || trusted?.state().timestamp !== before) return;
-        const ask = async (held: UpdateRequest) => {
-          const request = Buffer.from(JSON.stringify(held));
-          return offer(await fetchFromPeer(peer, request, signal), peer);
-        };
-        const held = versionsOf(ready().state());
-        if (needsFullCopy(await ask(held))) await ask({ ...versionsOf(ready().state()), generation: 0 });
-      };
-      run()
-        .catch((error: unknown) => deps.log.debug('a peer gave no config', { peer, error }))
-        .finally(() => {
-          fetching = false;
-        });
+  const startPeers = () => {
+    const { clock, random, log, fetchFromPeer } = deps;
+    if (fetchFromPeer === undefined) return;
+    peers = createPeerFetch({
+      fetch: (peer, request, signal) => fetchFromPeer(peer, request, signal),
+      members: () => deps.members?.() ?? [],
+      held: () => versionsOf(ready().state()),
+      offer,
+      clock,
+      random,
+      log,
     });
+    lookAfter(FIRST_LOOK_MS, stop.signal);
+  };
+  const lookAfter = (ms: number, signal: AbortSignal) => {
+    const cancel = deps.clock.after(ms, () => {
+      signal.removeEventListener('abort', cancel);
+      const contact = sync?.status().lastContact;
+      const { timestamp } = ready().state();
+      const isAlone = contact === undefined || deps.clock.monotonic() - contact > ALONE_AFTER_MS;
+      const isOld = timestamp === undefined || deps.clock.now() - signedAt(timestamp) > OLD_AFTER_MS;
+      if (isAlone || isOld) peers?.askAround();
+      lookAfter(LOOK_EVERY_MS * (0.5 + deps.random()), signal);
+    });
+    signal.addEventListener('abort', cancel, { once: true });
   };
 
   return {
@@ -173,10 +190,11 @@ export function createControlplane(deps: ControlplaneDeps): Controlplane {
       sync = createSync({ client, controllers: urls, trusted, onOutcome, clock, random, log });
       if (loaded.desired !== undefined) for (const listener of accepted) listener(loaded.desired);
       running = sync.run(stop.signal);
+      startPeers();
     },
     async stop() {
       stop.abort();
-      await running;
+      await Promise.all([running, peers?.stop()]);
     },
     current: () => trusted?.desired(),
     onAccepted: (listener) => subscribe(accepted, listener),
@@ -187,20 +205,29 @@ export function createControlplane(deps: ControlplaneDeps): Controlplane {
     judgeAnnouncement(timestamp, from) {
       if (timestamp.length > LIMITS.timestampBytes) return 'reject';
       try {
-        if (ready().judge(Buffer.from(timestamp).toString('utf8')) === 'known') return 'ignore';
+        const version = ready().newer(Buffer.from(timestamp).toString('utf8'));
+        if (version === undefined) return 'ignore';
+        peers?.announced(version, from);
+        return 'accept';
       } catch (error) {
         if (!(error instanceof MeshError)) return 'reject';
         // Old news is what gossip is full of after a heal; the rest is worth telling.
         if (!hasCode(error, 'CONFIG_ROLLBACK') && !hasCode(error, 'CONFIG_NOT_LOADED')) refusals.add(error, from);
         return HONEST.has(error.code) || error.code === 'CONFIG_NOT_LOADED' ? 'ignore' : 'reject';
       }
-      fetchSoon(from);
-      return 'accept';
     },
     async serve(request) {
-      const text = history.updateFor(parseRequest(request));
+      const held = parseRequest(request);
+      let text = history.updateFor(held);
+      if (text === undefined) {
+        // Announcements run ahead of what they announce: it may be on its way here.
+        await peers?.arrival();
+        text = history.updateFor(held);
+      }
       if (text === undefined) throw new MeshError('CONFIG_NOTHING_NEW', 'this host has nothing newer');
-      return Buffer.from(text);
+      const answer = Buffer.from(text);
+      metrics?.served(answer.length);
+      return answer;
     },
     status,
   };
@@ -220,6 +247,11 @@ export function createControlplane(deps: ControlplaneDeps): Controlplane {
     const contact = sync?.status();
     const problems = [...loadProblems, ...refusals.alarms()];
     if (stale) problems.push(staleLine(age, contact?.lastError));
+    const behindMs = state.timestamp === undefined ? 0 : signedAt(state.timestamp) - now;
+    if (behindMs > CLOCK_BEHIND_MS)
+      problems.push(
+        `this host's clock is ${Math.round(behindMs / 60_000)} min behind the signed config's; set it, e.g. with chrony`,
+      );
     if (Date.parse(rootExpires) - now < 90 * 86_400_000)
       problems.push(`the TUF root expires at ${rootExpires}: sign a new one, or no config is accepted afterwards`);
     return {
@@ -247,12 +279,16 @@ function verdictOf(outcome: Outcome): OfferVerdict {
   return HONEST.has(outcome.error.code) ? 'ignore' : 'reject';
 }
 
+/** More than clocks of a working host differ. */
+const CLOCK_BEHIND_MS = 5 * 60_000;
+
 function staleLine(ageMs: number | undefined, lastError: string | undefined): string {
   const since =
     ageMs === undefined
       ? 'no signed timestamp yet'
-      : `config is stale: last timestamp ${Math.round(ageMs / 60_000)} min ago`;
-  return lastError === undefined ? since : `${since}; ${lastError}`;
+      : `config is stale: last timestamp ${Math.round(ageMs / 60_000)} min ago by this host's clock`;
+  // a controller that answers signs anew every few minutes
+  return `${since}; ${lastError ?? 'is the clock right? Set it, e.g. with chrony'}`;
 }
 
 function createRefusals(clock: Clock) {

@@ -54,7 +54,8 @@ export function createSync(deps: SyncDeps): { run(signal: AbortSignal): Promise<
       outcome = await ask(url, { ...versionsOf(deps.trusted.state()), generation: 0 }, 0, signal);
     if (outcome.kind === 'refused') throw outcome.error;
     // A server that answers at once with nothing new would make this loop spin.
-    if (outcome.kind === 'known' && deps.clock.monotonic() - started < 1000) await pause(1000, deps.clock, signal);
+    const tookMs = deps.clock.monotonic() - started;
+    if (outcome.kind === 'known' && tookMs < 1000) await pause(1000 - tookMs, deps.clock, signal);
   };
 
   return {

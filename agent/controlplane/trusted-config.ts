@@ -30,8 +30,8 @@ export interface TrustedConfig {
   desired(): DesiredConfig | undefined;
   /** Updates are judged one after another. Never rejects. */
   offer(data: Uint8Array | string): Promise<Outcome>;
-  /** Judges an announced timestamp without taking it over. `newer`: worth fetching. Throws CONFIG_*. */
-  judge(timestamp: string): 'newer' | 'known';
+  /** Judges an announced timestamp without taking it over: its version when it is newer, worth fetching. Throws CONFIG_*. */
+  newer(timestamp: string): number | undefined;
 }
 
 /** True when a refusal may be cured by asking for a full copy. */
@@ -82,8 +82,9 @@ export function createTrustedConfig(
       queue = result;
       return result;
     },
-    judge(timestamp) {
-      return acceptTimestamp(state, timestamp, options()) === state.timestamp ? 'known' : 'newer';
+    newer(timestamp) {
+      const judged = acceptTimestamp(state, timestamp, options());
+      return judged === state.timestamp ? undefined : judged.metadata.signed.version;
     },
   };
 }

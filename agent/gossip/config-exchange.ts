@@ -20,7 +20,13 @@ const REFUSED = 0;
 
 export interface ConfigExchange {
   readonly handler: ProtocolHandler;
-  fetch(node: Pick<GossipNode, 'withStream'>, peer: string, request: Uint8Array): Promise<Uint8Array>;
+  /** `signal` ends the stream: the answer is no longer needed. */
+  fetch(
+    node: Pick<GossipNode, 'withStream'>,
+    peer: string,
+    request: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array>;
   serve(answer: (request: Uint8Array, peer: string) => Promise<Uint8Array>): void;
 }
 
@@ -47,13 +53,13 @@ export function createConfigExchange(monotonic: () => number): ConfigExchange {
         await channel.send(await respond(peer, await channel.receive(MAX_REQUEST_BYTES)));
       },
     },
-    async fetch(node, peer, request) {
+    async fetch(node, peer, request, signal) {
       if (request.length > MAX_REQUEST_BYTES)
         throw new MeshError('FETCH_TOO_LARGE', `a request has at most ${MAX_REQUEST_BYTES} bytes`);
       const limits = { timeoutMs: TIMEOUT_MS, maxFrameBytes: MAX_ANSWER_BYTES };
       const answer = await node.withStream(peer, CONFIG_PROTOCOL, limits, async (channel) => {
         await channel.send(request);
-        return channel.receive(MAX_ANSWER_BYTES);
+        return unlessAborted(channel.receive(MAX_ANSWER_BYTES), signal);
       });
       if (answer[0] !== OK) throw new MeshError('FETCH_REFUSED', `${peer} has no answer, or none for this host now`);
       return answer.subarray(1);
@@ -62,4 +68,21 @@ export function createConfigExchange(monotonic: () => number): ConfigExchange {
       serving = answer;
     },
   };
+}
+
+/** Rejects as soon as the signal aborts; what was asked for may then never be looked at. */
+async function unlessAborted<T>(result: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return result;
+  signal.throwIfAborted();
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort);
+  });
+  try {
+    return await Promise.race([result, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    result.catch(() => {});
+  }
 }

@@ -1,6 +1,7 @@
 /**
  * Signed config for agents. In: what an agent holds. Out: what it lacks, at once or when it comes. Open to anybody: it is signed, and every
- * host reads it anyway; so the number of waiting requests is bounded. Must never: hold up a publication, or answer something unsigned.
+ * host reads it anyway; so the number of waiting requests is bounded. News goes at once to a few of those who wait; they pass it on by gossip,
+ * and whom it did not reach asks again a second later. Must never: hold up a publication, or answer something unsigned.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MeshError } from '../../api/errors.ts';
@@ -16,9 +17,15 @@ export interface ConfigRoutesDeps {
   /** Waiting requests of one address (default 64: hosts behind one NAT) and in all (default 4096). */
   readonly maxWaitersPerAddress?: number;
   readonly maxWaiters?: number;
+  /** How many of those who wait get news at once (default 8: a small mesh has it all from here). */
+  readonly direct?: number;
+  /** In [0,1). */
+  readonly random?: () => number;
 }
 
 const MAX_WAIT_SECONDS = 55;
+/** When the others are told to ask again, by an empty answer: gossip took the news to nearly all of them before (p99 200 ms, and a fetch). */
+const ASK_AGAIN_MS = { from: 1000, to: 2000 };
 
 /** HTTP status of each code that these routes throw. */
 export const CONFIG_STATUS: Readonly<Record<string, number>> = {
@@ -29,9 +36,10 @@ export const CONFIG_STATUS: Readonly<Record<string, number>> = {
 
 /** Registers AGENT_API.config and AGENT_API.rootV1. Query of config: root, generation, timestamp (versions held; default 0), wait (seconds). */
 export function registerConfigRoutes(server: FastifyInstance, deps: ConfigRoutesDeps): void {
-  const waiting = createWaiters(deps.maxWaitersPerAddress ?? 64, deps.maxWaiters ?? 4096);
-  deps.signer.onPublished(() => waiting.wakeAll());
-  server.addHook('preClose', async () => waiting.wakeAll(true));
+  const { clock, maxWaitersPerAddress = 64, maxWaiters = 4096, direct = 8, random = Math.random } = deps;
+  const waiting = createWaiters({ perAddress: maxWaitersPerAddress, total: maxWaiters, direct, clock, random });
+  deps.signer.onPublished(() => waiting.news());
+  server.addHook('preClose', async () => waiting.close());
   server.get(AGENT_API.rootV1, async (_request, reply) => {
     const root = deps.signer.history.latest()?.roots[0];
     if (root === undefined) throw new MeshError('CONFIG_NOT_SIGNED', 'nothing was signed yet');
@@ -40,11 +48,11 @@ export function registerConfigRoutes(server: FastifyInstance, deps: ConfigRoutes
   server.get(AGENT_API.config, async (request: FastifyRequest, reply: FastifyReply) => {
     const { held, waitSeconds } = parseQuery(request.query);
     let text = deps.signer.history.updateFor(held);
-    const deadline = deps.clock.monotonic() + waitSeconds * 1000;
+    const deadline = clock.monotonic() + waitSeconds * 1000;
     while (text === undefined && !waiting.closed()) {
-      const leftMs = deadline - deps.clock.monotonic();
+      const leftMs = deadline - clock.monotonic();
       if (leftMs <= 0 || request.raw.socket.destroyed) break;
-      await waiting.wait(request, leftMs, deps.clock);
+      if ((await waiting.wait(request, leftMs)) !== 'news') break;
       text = deps.signer.history.updateFor(held);
     }
     if (text === undefined) return reply.code(204).send();
@@ -52,44 +60,94 @@ export function registerConfigRoutes(server: FastifyInstance, deps: ConfigRoutes
   });
 }
 
+/** news: published just now. over: waited long enough, or others carry the news: let the asker say what it holds by now. */
+type Woken = 'news' | 'over';
+
 interface Waiters {
-  wait(request: FastifyRequest, ms: number, clock: Clock): Promise<void>;
-  wakeAll(close?: boolean): void;
+  wait(request: FastifyRequest, ms: number): Promise<Woken>;
+  news(): void;
+  close(): void;
   closed(): boolean;
 }
 
-function createWaiters(perAddress: number, total: number): Waiters {
-  const wakes = new Set<() => void>();
+interface Waiter {
+  readonly ip: string;
+  end(woken: Woken): void;
+  /** Ends `over` no later than that. */
+  endWithin(ms: number): void;
+}
+
+interface WaiterBounds {
+  readonly perAddress: number;
+  readonly total: number;
+  readonly direct: number;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+function createWaiters({ perAddress, total, direct, clock, random }: WaiterBounds): Waiters {
+  const waiters = new Set<Waiter>();
   const counts = new Map<string, number>();
   let isClosed = false;
+
+  const add = (request: FastifyRequest, ms: number, resolve: (woken: Woken) => void) => {
+    const { ip } = request;
+    let until = clock.monotonic() + ms;
+    const onClose = () => waiter.end('over');
+    let cancel = clock.after(ms, onClose);
+    const waiter: Waiter = {
+      ip,
+      end(woken) {
+        if (!waiters.delete(waiter)) return;
+        cancel();
+        request.raw.socket.off('close', onClose);
+        const left = (counts.get(ip) ?? 1) - 1;
+        if (left > 0) counts.set(ip, left);
+        else counts.delete(ip);
+        resolve(woken);
+      },
+      endWithin(withinMs) {
+        const at = clock.monotonic() + withinMs;
+        if (at >= until) return;
+        until = at;
+        cancel();
+        cancel = clock.after(withinMs, onClose);
+      },
+    };
+    waiters.add(waiter);
+    counts.set(ip, (counts.get(ip) ?? 0) + 1);
+    request.raw.socket.once('close', onClose);
+  };
   return {
     closed: () => isClosed,
-    wakeAll(close = false) {
-      isClosed ||= close;
-      for (const wake of [...wakes]) wake();
+    close() {
+      isClosed = true;
+      for (const waiter of [...waiters]) waiter.end('over');
     },
-    wait(request, ms, clock) {
-      const { ip } = request;
-      const count = counts.get(ip) ?? 0;
-      if (wakes.size >= total || count >= perAddress)
+    news() {
+      const chosen = choose([...waiters], direct, random);
+      const { from, to } = ASK_AGAIN_MS;
+      for (const waiter of waiters) if (!chosen.has(waiter)) waiter.endWithin(from + random() * (to - from));
+      for (const waiter of chosen) waiter.end('news');
+    },
+    wait(request, ms) {
+      if (waiters.size >= total || (counts.get(request.ip) ?? 0) >= perAddress)
         throw new MeshError('TOO_MANY_WAITERS', 'too many requests wait for config; ask again in a minute');
-      counts.set(ip, count + 1);
-      return new Promise((resolve) => {
-        const wake = () => {
-          if (!wakes.delete(wake)) return;
-          cancel();
-          request.raw.socket.off('close', wake);
-          const left = (counts.get(ip) ?? 1) - 1;
-          if (left > 0) counts.set(ip, left);
-          else counts.delete(ip);
-          resolve();
-        };
-        wakes.add(wake);
-        const cancel = clock.after(ms, wake);
-        request.raw.socket.once('close', wake);
-      });
+      return new Promise((resolve) => add(request, ms, resolve));
     },
   };
+}
+
+/** `count` at random, one of each address before a second of any: who opens many requests is not told for many. */
+function choose(waiters: Waiter[], count: number, random: () => number): Set<Waiter> {
+  if (waiters.length <= count) return new Set(waiters);
+  for (let i = waiters.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [waiters[i], waiters[j]] = [waiters[j] as Waiter, waiters[i] as Waiter];
+  }
+  const addresses = new Set<string>();
+  const firsts = waiters.filter(({ ip }) => !addresses.has(ip) && addresses.add(ip));
+  return new Set([...new Set([...firsts, ...waiters])].slice(0, count));
 }
 
 function parseQuery(query: unknown): { held: UpdateRequest; waitSeconds: number } {
