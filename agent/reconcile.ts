@@ -16,7 +16,7 @@ import type { HostView, MeshView } from './mesh-view/view.ts';
 import { effective, judge, type Quarantine, sameQuarantine } from './quarantine/quarantine.ts';
 import { neverPorts } from './redirect/policy.ts';
 import type { ResourceSet } from './translate/resource-set.ts';
-import { translate } from './translate/translate.ts';
+import { createTranslator } from './translate/translate.ts';
 import { type BindResult, bindWorkloads, type PortAssignment } from './workloads/bind.ts';
 import type { LocalWorkload } from './workloads/local-workload.ts';
 import type { Xds } from './xds/server.ts';
@@ -63,6 +63,7 @@ function isOfConfig({ message }: { readonly message: string }): boolean {
 }
 
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
+  const translate = createTranslator();
   let quarantine = deps.quarantine;
   let assigned = deps.assigned;
   let good: DesiredConfig | undefined;

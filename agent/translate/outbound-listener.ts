@@ -8,6 +8,7 @@ import { identityFilter, outboundHttp, tcpProxy, tcpProxyFilter } from './filter
 import { headlessHttp, headlessTcp } from './headless.ts';
 import { cidr, type JsonObject, resource } from './json.ts';
 import { type Chain, listenerBody } from './listener.ts';
+import { FORGETFUL, type Memory } from './memory.ts';
 import { CLUSTER, outboundListenerName, routeName, tcpRouteName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { type RouteScope, routeConfiguration } from './route.ts';
@@ -28,6 +29,7 @@ interface Context {
   readonly view: MeshView;
   readonly client: ClientView;
   readonly workload: WorkloadView;
+  readonly memory: Memory;
 }
 
 /** Chains of a listener with the routes and TCP proxies that they name. */
@@ -42,8 +44,13 @@ interface Part {
  * Host alone), so that its set of chains changes with services, and not with routes, endpoints or policies. Its Sidecar says which services
  * there are at which port, and adds sockets of its own.
  */
-export function outbound(view: MeshView, client: ClientView, workload: WorkloadView): Outbound {
-  const context: Context = { view, client, workload };
+export function outbound(
+  view: MeshView,
+  client: ClientView,
+  workload: WorkloadView,
+  memory: Memory = FORGETFUL,
+): Outbound {
+  const context: Context = { view, client, workload, memory };
   const bound = boundScopes(client, workload).map((scope) => ({ scope, part: boundPart(context, scope) }));
   const parts = [
     ...bound.filter(({ scope }) => scope.listener.captured).map(({ part }) => part),

@@ -5,9 +5,9 @@
  */
 import { distinguishingLabels } from '../mesh-view/destination-rules.ts';
 import { type ClientView, clientView } from '../mesh-view/lookup.ts';
-import type { MeshView, WorkloadView } from '../mesh-view/view.ts';
+import type { MeshView, ServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { clusterResource, fixedClusters, planSecrets, usesEds } from './cluster.ts';
-import { type ClusterPlan, clusterContext, clusterPlans } from './cluster-plan.ts';
+import { type ClusterContext, type ClusterPlan, clusterContext, clusterPlans } from './cluster-plan.ts';
 import { endpointResource } from './endpoint.ts';
 import { tcpProxy } from './filters.ts';
 import { gatewayParts } from './gateway-listener.ts';
@@ -15,42 +15,63 @@ import { directPlan } from './headless.ts';
 import { legClusters, legName } from './inbound-leg.ts';
 import { inboundListeners, inboundSecrets, inboundTcpName } from './inbound-listener.ts';
 import { compact, duration, resource } from './json.ts';
+import { createMemory, FORGETFUL, type Memory, withSteadyRules } from './memory.ts';
 import { mirrorPlans } from './mirror-plan.ts';
 import { outbound } from './outbound-listener.ts';
 import { rbacResources } from './rbac.ts';
 import type { ResourceSet, XdsResource } from './resource-set.ts';
 import { ROOT_SECRET } from './tls.ts';
 
+/**
+ * Translates one view after the other. What is as it was is made neither anew nor another object, so that it is not encoded again either:
+ * for that, each view has to share with the one before what they have in common (mesh-view/share.ts). The results are those of `translate`.
+ */
+export function createTranslator(): (view: MeshView) => ResourceSet {
+  const memory = createMemory();
+  return (view) => {
+    const { resources, ...rest } = translate(view, memory);
+    const kept = Object.entries(resources).map(([type, items]) => [
+      type,
+      new Map([...items].map(([name, item]) => [name, memory.keep(`resource ${type} ${name}`, item)])),
+    ]);
+    memory.endOfRun();
+    return { ...rest, resources: Object.fromEntries(kept) as ResourceSet['resources'] };
+  };
+}
+
 /** Translates a view. Never throws. */
-export function translate(view: MeshView): ResourceSet {
-  const clients = clientsOf(view);
+export function translate(view: MeshView, memory: Memory = FORGETFUL): ResourceSet {
+  const clients = clientsOf(view, memory);
   const all: XdsResource[] = [...fixedClusters()];
   const files = new Map<string, string[]>();
   const plans = new Map<string, ClusterPlan>();
-  for (const client of new Set(clients.values())) {
+  for (const { client, id } of new Set(clients.values())) {
     // Where a workload shares the view, and so the clusters, it is the callers' version for both.
-    const forGateways = view.workloads.every((one) => one.gateway === true || clients.get(one) !== client);
-    const context = clusterContext(view, client, {
+    const forGateways = view.workloads.every((one) => one.gateway === true || clients.get(one)?.client !== client);
+    const defaults = {
       ...view.mesh,
       localityLbSetting: view.localityLb,
       ...(forGateways ? { undeclared: 'http1' as const } : {}),
-    });
-    for (const plan of client.destinations.flatMap((service) => clusterPlans(context, service))) {
-      plans.set(plan.name, plan);
-      all.push(clusterResource(plan));
-      const direct = directPlan(plan);
-      if (direct !== undefined) all.push(clusterResource(direct));
-      if (usesEds(plan)) all.push(endpointResource(plan));
-      for (const name of planSecrets(plan)) files.set(name, [...(files.get(name) ?? []), ...plan.origins]);
+    };
+    const { client: _, ...settings } = clusterContext(view, client, defaults);
+    const kept = memory.keep(`clusters ${id}`, settings);
+    for (const service of client.destinations) {
+      const key = `clusters ${id} ${service.host} ${service.namespace}`;
+      const made = memory.remember(key, client, [service, kept], (noted) =>
+        serviceClusters({ client: noted, ...kept }, service),
+      );
+      all.push(...made.resources);
+      for (const plan of made.plans) plans.set(plan.name, plan);
+      for (const [name, origins] of made.secrets) files.set(name, [...(files.get(name) ?? []), ...origins]);
     }
   }
   for (const workload of view.workloads.filter((one) => one.gateway === true)) {
-    const { resources, secrets } = gatewayParts(view, clients.get(workload) as ClientView, workload);
+    const { resources, secrets } = gatewayParts(view, clientOf(clients, workload), workload);
     all.push(...resources, ...rbacResources(view, workload));
     for (const [name, origins] of secrets) files.set(name, [...(files.get(name) ?? []), ...origins]);
   }
   for (const workload of view.workloads.filter((one) => one.gateway !== true)) {
-    const { listeners, routes, extensions } = outbound(view, clients.get(workload) as ClientView, workload);
+    const { listeners, routes, extensions } = outbound(view, clientOf(clients, workload), workload, memory);
     all.push(...listeners, ...routes, ...extensions, ...rbacResources(view, workload));
     all.push(...workload.inboundPorts.flatMap((port) => legClusters(view.host, workload, port)));
     for (const name of workload.inboundPorts.flatMap((port) => inboundSecrets(workload, port)))
@@ -72,19 +93,52 @@ export function translate(view: MeshView): ResourceSet {
   };
 }
 
+/** Clusters of one service for one client, their endpoints, and the secrets that they name with the objects that name them. */
+function serviceClusters(
+  context: ClusterContext,
+  service: ServiceView,
+): { plans: readonly ClusterPlan[]; resources: XdsResource[]; secrets: [string, readonly string[]][] } {
+  const plans = clusterPlans(context, service);
+  return {
+    plans,
+    resources: plans.flatMap((plan) => {
+      const direct = directPlan(plan);
+      return [
+        clusterResource(plan),
+        ...(direct === undefined ? [] : [clusterResource(direct)]),
+        ...(usesEds(plan) ? [endpointResource(plan)] : []),
+      ];
+    }),
+    secrets: plans.flatMap((plan) =>
+      planSecrets(plan).map((name): [string, readonly string[]] => [name, plan.origins]),
+    ),
+  };
+}
+
+/** `id`: what tells this client from others of the host. */
+interface Client {
+  readonly client: ClientView;
+  readonly id: string;
+}
+
 /** What each workload sees. Workloads of a namespace share one view, unless rules or Sidecars tell them apart. */
-function clientsOf(view: MeshView): ReadonlyMap<WorkloadView, ClientView> {
+function clientsOf(view: MeshView, memory: Memory): ReadonlyMap<WorkloadView, Client> {
   const keys = distinguishingLabels(view.destinationRules, view.localityLb);
-  const known = new Map<string, ClientView>();
+  const known = new Map<string, Client>();
   return new Map(
     view.workloads.map((workload) => {
       const { namespace, labels, egress, egressProxy } = workload;
       const id = JSON.stringify([namespace, keys.map((key) => labels[key] ?? null), egress, egressProxy?.host]);
-      const client = known.get(id) ?? clientView(view, namespace, labels, egress, egressProxy?.host);
+      const made = () => withSteadyRules(clientView(view, namespace, labels, egress, egressProxy?.host), id, memory);
+      const client = known.get(id) ?? { client: made(), id };
       known.set(id, client);
       return [workload, client];
     }),
   );
+}
+
+function clientOf(clients: ReadonlyMap<WorkloadView, Client>, workload: WorkloadView): ClientView {
+  return (clients.get(workload) as Client).client;
 }
 
 /** TCP proxies of inbound ports: to the application, whatever the bytes. */

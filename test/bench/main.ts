@@ -8,6 +8,9 @@ import { join } from 'node:path';
 
 const BENCHES: Readonly<Record<string, () => Promise<object>>> = {
   'signed-config': async () => (await import('./signed-config.ts')).run(),
+  translate: async () => (await import('./translate.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
+  'config-by-gossip': async () =>
+    (await import('./config-by-gossip.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   gossip: async () => (await import('./gossip/gossip.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   mesh: async () => (await import('./mesh.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
 };
