@@ -4,7 +4,7 @@
  * contract does not have, or more than MAX_TOTAL_BYTES in all.
  */
 import { MeshError } from '../api/errors.ts';
-import type { HostStatus, RefusedResource } from '../api/http/agent-api.ts';
+import type { GossipRefusal, HostStatus, RefusedResource } from '../api/http/agent-api.ts';
 import type { Clock } from '../runtime/clock.ts';
 
 export interface Report {
@@ -46,7 +46,16 @@ export function createReports(clock: Clock, maxTotalBytes = MAX_TOTAL_BYTES): Re
 }
 
 /** Counts of what one host may report; more is cut off, as are texts: an honest host's report is never lost for its length. */
-const MAX = { refused: 100, workloads: 200, problems: 50, origins: 100, text: 512, envoyWords: 2048 } as const;
+const MAX = {
+  links: 64,
+  gossipRefused: 20,
+  refused: 100,
+  workloads: 200,
+  problems: 50,
+  origins: 100,
+  text: 512,
+  envoyWords: 2048,
+} as const;
 
 /** The status in a body that a host sent (attacker-controlled). Fields of newer agents are dropped. Throws BODY_INVALID, naming the field. */
 export function parseHostStatus(body: unknown): HostStatus {
@@ -65,8 +74,25 @@ export function parseHostStatus(body: unknown): HostStatus {
       alive: count(peers.alive, 'peers.alive'),
       suspect: count(peers.suspect, 'peers.suspect'),
       dead: count(peers.dead, 'peers.dead'),
+      ...(peers.links === undefined
+        ? {}
+        : { links: list(peers.links, 'peers.links', MAX.links).map((one) => text(one, 'peers.links', 63)) }),
     },
     problems: list(from.problems, 'problems', MAX.problems).map((line) => text(line, 'problems')),
+    ...(from.gossipRefused === undefined
+      ? {}
+      : { gossipRefused: list(from.gossipRefused, 'gossipRefused', MAX.gossipRefused).map(gossipRefusalOf) }),
+  };
+}
+
+function gossipRefusalOf(value: unknown): GossipRefusal {
+  const from = record(value, 'gossipRefused');
+  return {
+    host: text(from.host, 'gossipRefused.host', 63),
+    reason: text(from.reason, 'gossipRefused.reason', 64),
+    count: count(from.count, 'gossipRefused.count'),
+    lastAt: text(from.lastAt, 'gossipRefused.lastAt', 40),
+    ...(from.detail === undefined ? {} : { detail: text(from.detail, 'gossipRefused.detail') }),
   };
 }
 

@@ -3,6 +3,7 @@ import type { KeyObject } from 'node:crypto';
 import type { Registry } from 'prom-client';
 import type { EndpointSnapshot } from '../../api/gossip/host-record.ts';
 import type { PeerRow } from '../../api/http/admin-api.ts';
+import type { GossipRefusal } from '../../api/http/agent-api.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
@@ -48,6 +49,10 @@ export interface Gossip extends Part {
   onChange(listener: () => void): void;
   /** All hosts known but this one, by host id. */
   peers(): PeerRow[];
+  /** Hosts linked now, sorted. */
+  links(): string[];
+  /** What was refused in the last hour, newest first, for people. */
+  refusals(): readonly GossipRefusal[];
   /** Verified config changed (grants, revocations, intermediates). */
   onConfigChanged(): void;
   /** The host SVID was renewed: the record is signed anew. */

@@ -9,33 +9,35 @@ import { formatEndpoint, type IpEndpoint, isClaimable, parseEndpoint } from '../
 import { sealEnvelope } from '../../api/gossip/envelope.ts';
 import type { EndpointSnapshot, Liveness } from '../../api/gossip/host-record.ts';
 import type { PeerRow } from '../../api/http/admin-api.ts';
+import type { GossipRefusal } from '../../api/http/agent-api.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { type Admission, createAdmission } from './admission.ts';
 import { CONFIG_PROTOCOL, type ConfigExchange, createConfigExchange } from './config-exchange.ts';
 import { createEndpointTable, type EndpointTable } from './endpoint-table.ts';
 import type { AnnounceVerdict, Gossip, GossipDeps } from './gossip-api.ts';
 import { createIntake, type Intake } from './intake.ts';
-import { createLinker, type Linker, SYNC_LIMITS, SYNC_PROTOCOL } from './linker.ts';
+import { createLinker, HOLD_OFF_MS, type Linker, SYNC_LIMITS, SYNC_PROTOCOL } from './linker.ts';
 import { createGossipMetrics, type GossipMetrics } from './metrics.ts';
 import { createNode, type GossipNode } from './node.ts';
-import { OVERLAY_DEFAULTS } from './overlay.ts';
 import { createOwnRecord, type OwnFields, type OwnRecord } from './own-record.ts';
 import { peerRows } from './peer-rows.ts';
 import { createProber, type Prober } from './prober.ts';
 import { gossipEndpoints } from './probes.ts';
+import { createRefusals, type Refusals } from './refusals.ts';
 import type { Channel } from './sync.ts';
 import { createSyncService, type SyncService } from './sync-service.ts';
 import { createCounterFile, createTableFile, type TableFile } from './table-file.ts';
 import { leafOf } from './tls-link.ts';
 import { createTopicJudge, MAX_ANNOUNCE_BYTES, TOPICS, type TopicJudge } from './topics.ts';
-import { createTrust, type Signer, type Trust, type VerifiedRecord } from './trust.ts';
+import { createTrust, type Trust, type VerifiedRecord } from './trust.ts';
 
 const TICK_MS = 1000;
 const SWEEP_MS = 60_000;
+/** Certificates that end: links are closed and hosts dropped this often (issue 6: within 10 s everywhere). */
+const EXPIRY_MS = 5000;
 const SYNCED_AFTER_MS = 30_000;
 const COALESCE_MS = 10;
 const REFUTE_EVERY_MS = 30_000;
-/** A link closed for what it delivered is left alone this long. */
-const HOLD_OFF_MS = 30_000;
 const LEAVE_FLUSH_MS = 300;
 
 /** Composes the room. Does no IO until `start`. */
@@ -61,10 +63,17 @@ class GossipRoom implements Gossip {
   readonly #listeners: (() => void)[] = [];
   readonly #topics: TopicJudge;
   readonly #sync: SyncService;
+  readonly #admission: Admission;
+  readonly #refusals: Refusals;
+  /** The incarnation in which a host was found dead here. */
+  readonly #diedAs = new Map<string, string>();
   #signal: AbortSignal | undefined;
   #synced = false;
   #startedAt = 0;
+  #linkCount = 0;
   #sweepAt = 0;
+  #expiryAt = 0;
+  #unproven = new Set<string>();
   #refutedAt = Number.NEGATIVE_INFINITY;
   #told = '';
   #cancelTick: (() => void) | undefined;
@@ -81,6 +90,8 @@ class GossipRoom implements Gossip {
     this.#table = createEndpointTable(host);
     this.#listen = deps.listenAddresses.map((address) => ({ address, port: deps.port }));
     this.#file = createTableFile(deps.tablePath, () => this.#storedRows(), { clock, log });
+    this.#refusals = createRefusals(clock.now);
+    this.#admission = this.#makeAdmission();
     this.#config = createConfigExchange(clock.monotonic);
     this.#intake = this.#makeIntake();
     this.#sync = this.#makeSync();
@@ -135,6 +146,17 @@ class GossipRoom implements Gossip {
     this.#listeners.push(listener);
   }
 
+  links(): string[] {
+    return this.#node
+      .links()
+      .map((l) => l.host)
+      .sort();
+  }
+
+  refusals(): readonly GossipRefusal[] {
+    return this.#refusals.list();
+  }
+
   peers(): PeerRow[] {
     return peerRows(this.#deps.host, this.#table, this.#prober, this.#node.links(), this.#deps.clock.monotonic());
   }
@@ -142,7 +164,7 @@ class GossipRoom implements Gossip {
   onConfigChanged(): void {
     this.#trust.update(this.#deps.grants());
     this.#retain();
-    for (const { host, leaf } of this.#node.links()) this.#checkLink(host, leaf);
+    this.#admission.checkLinks();
     this.#intake.retry(this.#deps.clock.now());
     void this.#own.reconsider();
     this.#linker.syncSoon();
@@ -171,7 +193,7 @@ class GossipRoom implements Gossip {
     const running = this.#signal;
     if (running === undefined) throw new MeshError('STOPPING', 'gossip does not run');
     await this.#linker.ensure(peer, signal === undefined ? running : AbortSignal.any([running, signal]));
-    return this.#config.fetch(this.#node, peer, request);
+    return this.#config.fetch(this.#node, peer, request, signal);
   }
 
   serveConfig(answer: (request: Uint8Array, peer: string) => Promise<Uint8Array>): void {
@@ -188,7 +210,30 @@ class GossipRoom implements Gossip {
       onMerged: (verified) => this.#onMerged(verified),
       onOwn: (verified) => this.#onOwnSeen(verified),
       count: (result) => this.#metrics.record(result),
+      onRefused: (signer, reason, detail) => this.#refusals.note(signer, reason, detail),
     });
+  }
+
+  #makeAdmission(): Admission {
+    const { clock, random, host } = this.#deps;
+    return createAdmission({
+      host,
+      trust: this.#trust,
+      table: this.#table,
+      links: () => this.#node.links(),
+      ownLeaf: () => leafOf(this.#deps.identity().chainPem),
+      closeLink: (peer, reason) => this.#linker.close(peer, reason, HOLD_OFF_MS),
+      onRefused: (peer, reason) => this.#refusals.note(peer, reason),
+      now: clock.now,
+      monotonic: clock.monotonic,
+      random,
+    });
+  }
+
+  /** A link delivered what no member forwards. */
+  #closeHostile(peer: string, reason: 'hostile' | 'flood', why: string): void {
+    this.#refusals.note(peer, reason, why);
+    this.#linker.close(peer, reason, HOLD_OFF_MS);
   }
 
   #makeSync(): SyncService {
@@ -198,7 +243,8 @@ class GossipRoom implements Gossip {
       intake: this.#intake,
       synced: () => this.#synced,
       passOn: (envelope) => void this.#publish(TOPICS.records, envelope),
-      onHostile: (peer) => this.#linker.close(peer, 'hostile', HOLD_OFF_MS),
+      onHostile: (peer, why) => this.#closeHostile(peer, 'hostile', why),
+      onRepaired: () => this.#metrics.repaired(),
       clock,
     });
   }
@@ -215,6 +261,9 @@ class GossipRoom implements Gossip {
         this.#changed();
       },
       accuse: (target) => void this.#accuse(target),
+      onUnproven: (peer, address) => this.#onUnproven(peer, address),
+      load: () => ({ links: this.#linkCount, records: this.#table.size }),
+      onAnswer: (rttMs) => this.#metrics.roundTrip(rttMs / 1000),
       onDrop: (reason) => this.#metrics.probeDropped(reason),
       onBytes: (direction, bytes) => this.#metrics.probeBytes(direction, bytes),
       clock,
@@ -245,7 +294,7 @@ class GossipRoom implements Gossip {
       host,
       trust: this.#trust,
       intake: this.#intake,
-      closeLink: (peer, reason) => this.#linker.close(peer, reason, HOLD_OFF_MS),
+      closeLink: (peer, reason, why) => this.#closeHostile(peer, reason, why),
       onAccusation: (accusation) => this.#prober.onAccusation(accusation),
       onAccusedSelf: (accuser, counter) => this.#refute(accuser, counter),
       clock,
@@ -261,14 +310,16 @@ class GossipRoom implements Gossip {
       trustDomain: this.#deps.trustDomain,
       listen: this.#listen,
       identity: () => this.#deps.identity(),
-      admit: (leaf) => this.#admit(leaf),
+      admit: (leaf) => this.#admission.admit(leaf),
       topics: Object.values(TOPICS),
       validate: (topic, data, from) => this.#topics.validate(topic, data, from),
       protocols: new Map([
         [SYNC_PROTOCOL, { ...SYNC_LIMITS, answer: (peer, channel) => this.#answerSync(peer, channel) }],
         [CONFIG_PROTOCOL, this.#config.handler],
       ]),
-      full: () => this.#node.links().length >= OVERLAY_DEFAULTS.refuseLinks,
+      mayHandshake: (address) => this.#mayHandshake(address),
+      makeRoom: (peer) => this.#makeRoom(peer),
+      onBytes: (direction, bytes) => this.#metrics.linkBytes(direction, bytes),
       onLink: (peer, up) => this.#onLink(peer, up),
       onCrossed: (peer) => this.#linker.onCrossed(peer),
       onRefused: (error) => {
@@ -295,6 +346,7 @@ class GossipRoom implements Gossip {
       syncSource: (peer) => this.#sync.source(peer),
       onSynced: (result, records) => this.#onSynced(result, records),
       onClosed: (reason) => this.#metrics.linkClosed(reason),
+      ban: (peer, ms) => this.#admission.ban(peer, ms),
       clock,
       random,
       log,
@@ -308,13 +360,20 @@ class GossipRoom implements Gossip {
     const now = this.#deps.clock.monotonic();
     this.#linker.tick(signal);
     this.#prober.prove();
+    if (now >= this.#expiryAt) {
+      this.#expiryAt = now + EXPIRY_MS;
+      this.#admission.checkLinks();
+      if (this.#admission.anyExpired()) this.#retain();
+    }
     if (now >= this.#sweepAt) {
       this.#sweepAt = now + SWEEP_MS;
       this.#sweep();
     }
     const alone = this.#members().length === 0 && this.#trust.grants().hosts.size > 0;
     if (!this.#synced && (alone || now - this.#startedAt >= SYNCED_AFTER_MS)) this.#setSynced();
-    this.#metrics.links(this.#node.links().length);
+    this.#linkCount = this.#node.links().length;
+    this.#metrics.links(this.#linkCount);
+    this.#metrics.table({ records: this.#table.size, parked: this.#intake.parked, unproven: this.#unproven.size });
     this.#metrics.lag(this.#prober.lagMs() / 1000);
     const counts: Record<Liveness, number> = { alive: 0, suspect: 0, dead: 0, left: 0 };
     for (const row of this.#table.rows()) counts[row.liveness] += 1;
@@ -322,45 +381,26 @@ class GossipRoom implements Gossip {
     this.#cancelTick = this.#deps.clock.after(TICK_MS, () => this.#tick());
   }
 
-  /** Each minute: certificates that ended, own SVID renewed without a word. */
+  /** Each minute: what config dropped without a word, own SVID renewed without a word. */
   #sweep(): void {
-    for (const { host, leaf } of this.#node.links()) this.#checkLink(host, leaf);
+    this.#unproven.clear();
     this.#retain();
     void this.#own.reconsider();
   }
 
-  /** Drops what config no longer lets in. An ended certificate alone drops only hosts that do not answer: a wrong clock empties no table. */
+  /** Drops what config no longer lets in, and whose certificate has ended. */
   #retain(): void {
-    const now = this.#deps.clock.now();
-    const dropped = this.#table.retain(({ record, envelope, notAfter, liveness }) => {
-      if (record.host === this.#deps.host) return true;
-      if (this.#trust.refuse(record, record.host) !== undefined) return false;
-      if (typeof this.#trust.signer(envelope.leaf, undefined) === 'string') return false;
-      return now <= notAfter || (liveness !== 'dead' && liveness !== 'left');
-    });
+    const dropped = this.#table.retain((row) => this.#admission.keeps(row));
     for (const host of dropped) {
       this.#log.info('host dropped from the endpoint table', { host });
       this.#prober.removeHost(host);
+      this.#diedAs.delete(host);
       this.#node.drop(host, 'no longer a member');
     }
     if (dropped.length > 0) {
       this.#file.touch();
       this.#changed();
     }
-  }
-
-  #checkLink(host: string, leaf: Uint8Array): void {
-    const signer = this.#trust.signer(leaf, this.#deps.clock.now());
-    if (typeof signer === 'string' || !this.#trust.isMember(host))
-      this.#linker.close(host, 'not-admitted', HOLD_OFF_MS);
-  }
-
-  #admit(leaf: Uint8Array): Signer {
-    const signer = this.#trust.signer(leaf, this.#deps.clock.now());
-    if (typeof signer === 'string') throw new MeshError('LINK_REFUSED', `the peer's host SVID is refused: ${signer}`);
-    if (!this.#trust.isMember(signer.host))
-      throw new MeshError('LINK_NOT_MEMBER', `${signer.host} is not granted or is revoked`);
-    return signer;
   }
 
   /** Hosts that signed config grants, this one left out. */
@@ -394,6 +434,7 @@ class GossipRoom implements Gossip {
     const now = this.#deps.clock.monotonic();
     if (now - this.#refutedAt < REFUTE_EVERY_MS || counter !== this.#own.current()?.counter) return;
     this.#refutedAt = now;
+    this.#metrics.refuted();
     this.#log.info('accused of being dead; refuting', { accuser });
     void this.#own.renew(counter);
   }
@@ -427,7 +468,9 @@ class GossipRoom implements Gossip {
   #onMerged({ record }: VerifiedRecord): void {
     const row = this.#table.get(record.host);
     if (row === undefined) return;
-    this.#prober.setHost(row);
+    this.#refusals.settle(record.host);
+    // After a reboot an older link to the host may lead nowhere.
+    if (this.#prober.setHost(row)) this.#linker.check(record.host);
     if (row.liveness === 'left') this.#log.info('host left', { host: record.host });
     this.#file.touch();
     this.#changed();
@@ -445,9 +488,41 @@ class GossipRoom implements Gossip {
     if (!this.#table.setLiveness(host, liveness)) return;
     this.#metrics.verdict(liveness);
     this.#log.info(`host ${liveness}`, { host, reason, before });
+    this.#countDeath(host, liveness, before);
     if (liveness === 'dead') this.#node.drop(host, 'dead');
     if (liveness === 'alive' && before === 'dead') this.#linker.reach(host);
     this.#changed();
+  }
+
+  #countDeath(host: string, liveness: Liveness, before: Liveness | undefined): void {
+    const record = this.#table.get(host)?.record;
+    const incarnation = `${record?.epoch}.${record?.probeKey}`;
+    if (liveness === 'dead') {
+      const last = this.#prober.lastAnswer(host);
+      if (last !== undefined) this.#metrics.detected((this.#deps.clock.monotonic() - last.at) / 1000);
+      this.#diedAs.set(host, incarnation);
+    } else if (before === 'dead' && this.#diedAs.get(host) === incarnation) this.#metrics.falseDeath();
+  }
+
+  /** Where networks differ, an address may be out of reach in good faith; in the own network it is a claim that does not hold. */
+  #onUnproven(host: string, address: string): void {
+    const record = this.#table.get(host)?.record;
+    if (record === undefined || record.network !== (this.#own.fields()?.network ?? 'default')) return;
+    this.#unproven.add(`${host} ${address}`);
+    this.#metrics.record('address-unproven');
+    this.#refusals.note(host, 'address-unproven', `${address} does not answer with its key`);
+  }
+
+  #mayHandshake(address: string): boolean {
+    const may = this.#admission.mayHandshake(address);
+    if (!may) this.#metrics.refused('LINK_RATE');
+    return may;
+  }
+
+  #makeRoom(host: string): boolean {
+    const made = this.#admission.makeRoom(host);
+    if (!made) this.#metrics.refused('LINK_FULL');
+    return made;
   }
 
   #onLink(host: string, up: boolean): void {
@@ -463,7 +538,9 @@ class GossipRoom implements Gossip {
 
   #onSynced(result: 'equal' | 'repaired' | 'failed', records: number): void {
     this.#metrics.sync(result, records);
-    if (result !== 'failed' && !this.#synced) this.#setSynced();
+    if (result === 'failed' || this.#synced) return;
+    this.#metrics.synced((this.#deps.clock.monotonic() - this.#startedAt) / 1000);
+    this.#setSynced();
   }
 
   #setSynced(): void {

@@ -2,7 +2,8 @@
  * Where records of others come in, by gossip or anti-entropy. In: envelopes and the link that brought them. Out: rows of the table, or a
  * counted refusal. Must never: merge what was not verified, or spend more on a link or a signer than its budget.
  */
-import { openEnvelope } from '../../api/gossip/envelope.ts';
+import { openEnvelope, verifyEnvelope } from '../../api/gossip/envelope.ts';
+import type { HostRecord } from '../../api/gossip/host-record.ts';
 import { compareRecords } from '../../api/gossip/record-codec.ts';
 import { createBuckets } from './budget.ts';
 import type { EndpointTable } from './endpoint-table.ts';
@@ -35,6 +36,8 @@ export interface IntakeDeps {
   /** Someone holds an own record that this host did not make, or made before it lost its counter. */
   onOwn(verified: VerifiedRecord): void;
   count(result: IntakeResult): void;
+  /** A record that `host` signed was not taken. */
+  onRefused(host: string, reason: IntakeResult, detail: string): void;
 }
 
 export function createIntake(deps: IntakeDeps): Intake {
@@ -44,7 +47,10 @@ export function createIntake(deps: IntakeDeps): Intake {
   const judge = (bytes: Uint8Array, now: number | undefined, metered: boolean): IntakeResult => {
     if (isKnown(bytes, deps.table)) return 'known';
     const verified = deps.trust.record(bytes, now);
-    if (typeof verified === 'string') return verified;
+    if (typeof verified === 'string') {
+      blame(bytes, verified);
+      return verified;
+    }
     const { record } = verified;
     if (record.host === deps.ownHost) {
       deps.onOwn(verified);
@@ -53,15 +59,37 @@ export function createIntake(deps: IntakeDeps): Intake {
     const refusal = deps.trust.refuse(record, record.host);
     if (refusal !== undefined) {
       if (MAY_CHANGE.has(refusal)) park(record.host, verified.envelope.bytes);
+      deps.onRefused(record.host, refusal, refusal === 'group-not-granted' ? groupsOf(record) : '');
       return refusal;
     }
-    if (metered && !signers.take(record.host, 1)) return 'budget';
+    if (metered && !signers.take(record.host, 1)) {
+      deps.onRefused(record.host, 'budget', '');
+      return 'budget';
+    }
     const result = deps.table.merge(verified);
-    if (result === 'equivocation') return 'equivocation';
+    if (result === 'equivocation') {
+      deps.onRefused(record.host, 'equivocation', `two records numbered ${record.epoch}.${record.counter}`);
+      return 'equivocation';
+    }
     if (result !== 'new' && result !== 'newer') return 'known';
     parked.delete(record.host);
     deps.onMerged(verified);
     return 'merged';
+  };
+  /** Names the signer of what has a good signature and yet is no good; forgeries are the fault of the link that brought them. */
+  const blame = (bytes: Uint8Array, reason: DropReason) => {
+    if (reason !== 'certificate' && reason !== 'content') return;
+    const envelope = openEnvelope(bytes, 'record');
+    const signer = deps.trust.signer(envelope.leaf, undefined);
+    if (typeof signer !== 'string' && verifyEnvelope(envelope, signer.publicKey))
+      deps.onRefused(signer.host, reason, '');
+  };
+  const groupsOf = ({ host, workloads }: HostRecord): string => {
+    const granted = deps.trust.grants().hosts.get(host)?.workloadGroups ?? [];
+    return workloads
+      .map((w) => w.group)
+      .filter((group) => !granted.includes(group))
+      .join(', ');
   };
   const park = (host: string, bytes: Uint8Array) => {
     parked.delete(host);

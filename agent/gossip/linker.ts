@@ -8,6 +8,7 @@ import type { IpEndpoint } from '../../api/gossip/address.ts';
 import { MAX_SYNC_MESSAGE_BYTES } from '../../api/gossip/sync-message.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { shuffle } from './detector.ts';
 import type { GossipNode } from './node.ts';
 import { type Candidate, createOverlay, OVERLAY_DEFAULTS } from './overlay.ts';
 import { openSync, type SyncSource } from './sync.ts';
@@ -18,6 +19,10 @@ export const SYNC_LIMITS = { timeoutMs: 10_000, maxFrameBytes: MAX_SYNC_MESSAGE_
 /** A link younger than this is still being set up: identify, then a gossip stream each way, take two round trips and more on a busy machine. */
 const SETUP_MS = 4000;
 const SYNC_EVERY_MS = 10_000;
+/** A comparison that gets no answer at all, twice: nothing passes this link any more, though its connection looks open (half-open TCP). */
+const STALLS = 2;
+/** A link closed for what it delivered is left alone, and refused, this long. */
+export const HOLD_OFF_MS = 30_000;
 /** Hosts that came back are compared with directly, this many at a time; gossip does the rest once some of them are linked. */
 const MAX_REACHES = 4;
 
@@ -31,6 +36,8 @@ export interface LinkerDeps {
   syncSource(peer: string): SyncSource;
   onSynced(result: 'equal' | 'repaired' | 'failed', records: number): void;
   onClosed(reason: string): void;
+  /** Refuse the host's handshakes for a while. */
+  ban(host: string, ms: number): void;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
@@ -43,6 +50,8 @@ export interface Linker {
   onCrossed(host: string): void;
   /** Compares tables with a random linked host soon. */
   syncSoon(): void;
+  /** The host rebooted: an older link to it may be half open. */
+  check(host: string): void;
   /** Links to a host if need be and compares tables: it was away and is back. */
   reach(host: string): void;
   close(host: string, reason: string, holdOffMs: number): void;
@@ -57,6 +66,8 @@ export function createLinker(deps: LinkerDeps): Linker {
   const syncing = new Set<string>();
   const toReach = new Set<string>();
   const carrying = new Set<string>(); // links that were seen healthy
+  const compared = new Map<string, number>(); // when each link's tables were compared last
+  const stalls = new Map<string, number>(); // comparisons in a row that nothing answered
   let reaching = 0;
   let syncAt = 0;
   let seedAt = 0;
@@ -83,20 +94,42 @@ export function createLinker(deps: LinkerDeps): Linker {
   const sync = async (host: string): Promise<void> => {
     if (syncing.has(host)) return;
     syncing.add(host);
+    compared.set(host, clock.monotonic());
     try {
       const result = await node.withStream(host, SYNC_PROTOCOL, SYNC_LIMITS, (channel) =>
         openSync(channel, deps.syncSource(host)),
       );
+      stalls.delete(host);
       deps.onSynced(result.equal ? 'equal' : 'repaired', result.received);
     } catch (error) {
       deps.onSynced('failed', 0);
       deps.log.debug('tables not compared', { host, error });
-      if (hasCode(error, 'PEER_HOSTILE')) close(host, 'hostile', 30_000);
+      if (hasCode(error, 'PEER_HOSTILE')) close(host, 'hostile', HOLD_OFF_MS);
+      if (isTimeout(error)) stalled(host);
     } finally {
       syncing.delete(host);
     }
   };
+  const stalled = (host: string) => {
+    if (!isLinked(host)) return;
+    const times = (stalls.get(host) ?? 0) + 1;
+    stalls.set(host, times);
+    if (times >= STALLS) close(host, 'stalled', jitter(500, 2000));
+    else {
+      compared.delete(host); // it is the next that is asked, and soon
+      syncAt = clock.monotonic();
+    }
+  };
+  /** The link whose tables were compared longest ago: a stalled one is found in a round. */
+  const nextToCompare = (hosts: readonly string[]): string | undefined => {
+    const at = (host: string) => compared.get(host) ?? 0;
+    return shuffle([...hosts], deps.random).reduce<string | undefined>(
+      (best, host) => (best === undefined || at(host) < at(best) ? host : best),
+      undefined,
+    );
+  };
   const close = (host: string, reason: string, holdOffMs: number) => {
+    if (reason === 'hostile' || reason === 'flood') deps.ban(host, holdOffMs);
     deps.onClosed(reason);
     deps.log.info('gossip link closed', { host, reason });
     overlay.holdOff(host, clock.monotonic() + holdOffMs);
@@ -152,14 +185,16 @@ export function createLinker(deps: LinkerDeps): Linker {
       }
       if (now >= syncAt && links.length > 0) {
         syncAt = now + SYNC_EVERY_MS * jitter(0.8, 1.2);
-        const link = links[Math.floor(deps.random() * links.length)];
-        if (link !== undefined) void sync(link.host);
+        const next = nextToCompare(links.map((l) => l.host));
+        if (next !== undefined) void sync(next);
       }
       reachNext();
     },
     onLink(host, up) {
       if (!up) {
         carrying.delete(host);
+        compared.delete(host);
+        stalls.delete(host);
         return;
       }
       overlay.succeeded(host);
@@ -175,6 +210,9 @@ export function createLinker(deps: LinkerDeps): Linker {
     syncSoon() {
       syncAt = Math.min(syncAt, clock.monotonic() + jitter(0, 300));
     },
+    check(host) {
+      if (isLinked(host)) void sync(host);
+    },
     reach(host) {
       overlay.succeeded(host);
       if (toReach.size < OVERLAY_DEFAULTS.refuseLinks) toReach.add(host);
@@ -183,4 +221,9 @@ export function createLinker(deps: LinkerDeps): Linker {
     close,
     ensure,
   };
+}
+
+/** Nothing came in time, as opposed to a refusal or a closed link. */
+function isTimeout(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'TimeoutError' || error.name === 'AbortError');
 }

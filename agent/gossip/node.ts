@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto';
 import { type GossipSub, gossipsub, StrictNoSign, TopicValidatorResult } from '@chainsafe/libp2p-gossipsub';
 import { yamux } from '@chainsafe/libp2p-yamux';
 import { identify } from '@libp2p/identify';
-import type { Connection, Stream } from '@libp2p/interface';
+import type { Connection, PeerId, Stream } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import { lpStream } from '@libp2p/utils';
-import { multiaddr } from '@multiformats/multiaddr';
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { errorLine, MeshError } from '../../api/errors.ts';
 import type { IpEndpoint } from '../../api/gossip/address.ts';
@@ -35,8 +35,12 @@ export interface NodeDeps {
   validate(topic: string, data: Uint8Array, from: string): TopicVerdict;
   /** Protocol -> what answers a stream that a linked host opened. */
   readonly protocols: ReadonlyMap<string, ProtocolHandler>;
-  /** True: no more inbound links. */
-  full(): boolean;
+  /** Before any cryptography: false refuses a connection from this address. */
+  mayHandshake(address: string): boolean;
+  /** False: no inbound link of this host now. */
+  makeRoom(host: string): boolean;
+  /** Bytes of the encrypted side of links. */
+  onBytes(direction: 'sent' | 'received', bytes: number): void;
   onLink(host: string, up: boolean): void;
   /** Two connections to one host were found and both closed. */
   onCrossed(host: string): void;
@@ -99,6 +103,7 @@ export function createNode(deps: NodeDeps): GossipNode {
     peerIdOf: names.peerIdOf,
     onPeer: (peer, leaf) => void leaves.set(peer.host, leaf),
     onRefused: deps.onRefused,
+    onBytes: deps.onBytes,
   });
   const connectionsOf = (host: string): Connection[] =>
     libp2p?.getConnections(names.peerIdOf(host)).filter((c) => c.status === 'open') ?? [];
@@ -182,7 +187,12 @@ export function createNode(deps: NodeDeps): GossipNode {
           inboundUpgradeTimeout: 6000,
           reconnectRetries: 0,
         },
-        connectionGater: { denyInboundEncryptedConnection: () => deps.full(), denyDialMultiaddr: () => false },
+        connectionGater: {
+          denyInboundConnection: ({ remoteAddr }: { remoteAddr: Multiaddr }) =>
+            !deps.mayHandshake(remoteAddr.toString().split('/')[2] ?? ''),
+          denyInboundEncryptedConnection: (peer: PeerId) => !deps.makeRoom(hosts.get(peer.toString()) ?? ''),
+          denyDialMultiaddr: () => false,
+        },
         services: {
           identify: identify({ runOnConnectionOpen: true, maxMessageSize: 8 * 1024 }),
           pubsub: gossipsub(pubsubOptions(deps.topics)) as never,

@@ -27,6 +27,7 @@ export function peerRows(
       ...(answer && {
         rttMs: Math.round(answer.rttMs * 100) / 100,
         lastSeenSecondsAgo: Math.round((now - answer.at) / 1000),
+        ...(answer.load && { degree: answer.load.links, records: answer.load.records }),
       }),
     });
   }

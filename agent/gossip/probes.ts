@@ -65,15 +65,16 @@ export function proofEndpoint(record: HostRecord, address: string): IpEndpoint |
 
 const FIRST_RETRY_MS = 300;
 const MAX_RETRY_MS = 30_000;
+const SILENT_WAIT_MS = FIRST_RETRY_MS * 2 ** 5;
 /** Proofs sent in one go: a mesh that claims a thousand addresses of a victim sends it this many datagrams a second at most from each host. */
 const MAX_AT_ONCE = 50;
 
 export interface Prover {
-  /** Addresses of live hosts that have not answered yet and are due now, oldest first; each is due again later and later. */
+  /** `silent`: several tries over some ten seconds had no answer. Addresses of live hosts that have not answered yet and are due now, oldest first; each is due again later and later. */
   due(
     unproven: Iterable<{ readonly host: string; readonly address: string }>,
     now: number,
-  ): { host: string; address: string }[];
+  ): { host: string; address: string; silent: boolean }[];
 }
 
 export function createProver(): Prover {
@@ -81,12 +82,12 @@ export function createProver(): Prover {
   return {
     due(unproven, now) {
       const next = new Map<string, { at: number; wait: number }>();
-      const out: { host: string; address: string }[] = [];
+      const out: { host: string; address: string; silent: boolean }[] = [];
       for (const { host, address } of unproven) {
         const key = `${host} ${address}`;
         const last = tries.get(key) ?? { at: now, wait: FIRST_RETRY_MS };
         if (now >= last.at && out.length < MAX_AT_ONCE) {
-          out.push({ host, address });
+          out.push({ host, address, silent: last.wait >= SILENT_WAIT_MS });
           next.set(key, { at: now + last.wait, wait: Math.min(MAX_RETRY_MS, last.wait * 2) });
         } else next.set(key, last);
       }

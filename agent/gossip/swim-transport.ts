@@ -42,8 +42,8 @@ export interface SwimTransport {
   readonly probeKey: string;
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** The probe key of a host, from its record; undefined forgets the host. */
-  setPeer(host: string, probeKey: string | undefined): void;
+  /** The probe key of a host, from its record; undefined forgets the host. True: it had another key before. */
+  setPeer(host: string, probeKey: string | undefined): boolean;
   /** False when the host is unknown or no socket of the address's family is open. Never throws. */
   send(host: string, packet: OutgoingPacket, to: IpEndpoint): boolean;
   /** Proof for `asker` that this host saw its probe `id`, which came through another. Undefined when the asker is unknown. */
@@ -122,16 +122,17 @@ export function createSwimTransport(deps: SwimTransportDeps): SwimTransport {
     },
     setPeer(host, probeKey) {
       const old = peers.get(host);
-      if (old?.probeKey === probeKey) return;
+      if (old?.probeKey === probeKey) return false;
       if (old !== undefined) {
         byTag.delete(old.tag);
         peers.delete(host);
       }
-      if (probeKey === undefined || host === deps.host) return;
+      if (probeKey === undefined || host === deps.host) return false;
       const tag = directionTag({ host, probeKey }, own);
       const peer: Peer = { host, probeKey, tag, keys: undefined, sequence: 0, window: createReplayWindow() };
       peers.set(host, peer);
       byTag.set(tag, peer);
+      return old !== undefined;
     },
     send(host, packet, to) {
       const peer = peers.get(host);

@@ -23,7 +23,9 @@ export interface SyncServiceDeps {
   synced(): boolean;
   /** A record that came by comparison and was news: it goes on by gossip, or it would cross one link in ten seconds. */
   passOn(envelope: Uint8Array): void;
-  onHostile(peer: string): void;
+  onHostile(peer: string, reason: string): void;
+  /** A record that gossip missed and comparison brought. */
+  onRepaired(): void;
   readonly clock: Clock;
 }
 
@@ -43,7 +45,9 @@ export function createSyncService(deps: SyncServiceDeps): SyncService {
       if (n % VERIFY_AT_ONCE === VERIFY_AT_ONCE - 1) await new Promise((resolve) => setImmediate(resolve));
       const result = deps.intake.take(envelope, clock.now(), false);
       if (isHostile(result)) throw new MeshError('PEER_HOSTILE', `a record from ${peer}: ${result}`);
-      if (result === 'merged' && left-- > 0) deps.passOn(envelope);
+      if (result !== 'merged') continue;
+      deps.onRepaired();
+      if (left-- > 0) deps.passOn(envelope);
     }
   };
   const source = (peer: string): SyncSource => ({
@@ -62,7 +66,7 @@ export function createSyncService(deps: SyncServiceDeps): SyncService {
         return await answerSync(channel, source(peer));
       } catch (error) {
         if (error instanceof MeshError && (error.code === 'PEER_HOSTILE' || error.code === 'SYNC_INVALID'))
-          deps.onHostile(peer);
+          deps.onHostile(peer, error.code === 'PEER_HOSTILE' ? error.message : 'malformed comparison');
         throw error;
       }
     },

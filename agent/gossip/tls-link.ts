@@ -27,6 +27,8 @@ export interface TlsLinkDeps {
   peerIdOf(host: string): PeerId;
   onPeer(peer: Signer, leaf: Uint8Array): void;
   onRefused(error: unknown): void;
+  /** Bytes on the wire, TLS included. */
+  onBytes?(direction: 'sent' | 'received', bytes: number): void;
 }
 
 export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
@@ -49,7 +51,7 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
   const wrap = (raw: MessageStream, isServer: boolean): TLSSocket => {
     // Node checks a chain against a store and, on a raw server socket, ignores the result: `admit` below is the check.
     const common = { secureContext: secureContext(), rejectUnauthorized: false, ALPNProtocols: [ALPN] };
-    const duplex = duplexOf(raw);
+    const duplex = duplexOf(raw, deps.onBytes);
     return isServer
       ? new TLSSocket(duplex as never, { ...common, isServer: true, requestCert: true })
       : connect({ ...common, socket: duplex, minVersion: 'TLSv1.3' });
@@ -125,13 +127,14 @@ function handshake(
 }
 
 /** The encrypted side: bytes of the libp2p connection as a node stream for TLSSocket, with back-pressure both ways. */
-export function duplexOf(raw: MessageStream): Duplex {
+export function duplexOf(raw: MessageStream, onBytes: NonNullable<TlsLinkDeps['onBytes']> = () => {}): Duplex {
   const duplex = new Duplex({
     read() {
       if (raw.status === 'open') raw.resume();
     },
     write(chunk: Uint8Array, _encoding, done) {
       try {
+        onBytes('sent', chunk.byteLength);
         if (raw.send(chunk)) done();
         else raw.onDrain().then(() => done(), done);
       } catch (error) {
@@ -151,6 +154,7 @@ export function duplexOf(raw: MessageStream): Duplex {
   });
   raw.addEventListener('message', (event) => {
     for (const part of event.data instanceof Uint8Array ? [event.data] : event.data) {
+      onBytes('received', part.byteLength);
       if (!duplex.push(part) && raw.status === 'open') raw.pause();
     }
   });

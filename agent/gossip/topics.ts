@@ -23,6 +23,8 @@ export const MAX_ANNOUNCE_BYTES = 2048;
 
 /** Before verification, by link: all hosts publishing at once must fit the burst. */
 const LINK_MESSAGES = { perSecond: 400, burst: 3000 };
+/** Accusations of this host that are passed on, by accuser. */
+const OF_SELF = { perSecond: 1 / 30, burst: 2 };
 const LINK_BYTES = { perSecond: 1024 * 1024, burst: 8 * 1024 * 1024 };
 
 export interface TopicDeps {
@@ -30,7 +32,7 @@ export interface TopicDeps {
   readonly trust: Trust;
   readonly intake: Intake;
   /** The link delivered more than its budget, or what no member forwards. */
-  closeLink(host: string, reason: 'flood' | 'hostile'): void;
+  closeLink(host: string, reason: 'flood' | 'hostile', why: string): void;
   onAccusation(accusation: Accusation): AccusationVerdict;
   onAccusedSelf(accuser: string, counter: number): void;
   readonly clock: Clock;
@@ -47,11 +49,12 @@ export function createTopicJudge(deps: TopicDeps): TopicJudge {
   const { trust, metrics, clock } = deps;
   const messages = createBuckets(LINK_MESSAGES, clock.monotonic);
   const bytes = createBuckets(LINK_BYTES, clock.monotonic);
+  const ofSelf = createBuckets(OF_SELF, clock.monotonic);
   let announceJudge: ((timestamp: Uint8Array, from: string) => AnnounceVerdict) | undefined;
 
   const hostile = (from: string, reason: string): 'reject' => {
     deps.log.warn('a link delivered what no member forwards', { host: from, reason });
-    deps.closeLink(from, 'hostile');
+    deps.closeLink(from, 'hostile', reason);
     return 'reject';
   };
   const onRecord = (data: Uint8Array, from: string): TopicVerdict => {
@@ -81,24 +84,34 @@ export function createTopicJudge(deps: TopicDeps): TopicJudge {
       return 'ignore';
     }
     if (accusation.target === deps.host) {
+      if (!ofSelf.take(accusation.accuser, 1)) {
+        metrics.accusation('budget');
+        return 'ignore';
+      }
       metrics.accusation('of-self');
       deps.onAccusedSelf(accusation.accuser, accusation.counter);
       return 'accept';
     }
     const verdict = deps.onAccusation(accusation);
     metrics.accusation(verdict);
+    if (verdict === 'probe')
+      deps.log.info('a host is accused of being dead: probing it', {
+        host: accusation.target,
+        accuser: accusation.accuser,
+      });
     return verdict === 'probe' || verdict === 'known' ? 'accept' : 'ignore';
   };
   const onAnnouncement = (data: Uint8Array, from: string): TopicVerdict => {
     if (data.length > MAX_ANNOUNCE_BYTES) return hostile(from, 'oversize');
     const verdict = announceJudge?.(data, from) ?? 'ignore';
+    metrics.announcement(verdict);
     return verdict === 'reject' ? hostile(from, 'forged-announcement') : verdict;
   };
   return {
     validate(topic, data, from) {
       if (!messages.take(from, 1) || !bytes.take(from, data.length)) {
         metrics.record('link-budget');
-        deps.closeLink(from, 'flood');
+        deps.closeLink(from, 'flood', 'more messages than all hosts together send');
         return 'reject';
       }
       if (topic === TOPICS.records) return onRecord(data, from);

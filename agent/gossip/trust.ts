@@ -69,6 +69,8 @@ export interface Trust {
 }
 
 const MAX_CACHED_LEAVES = 4096;
+/** A certificate that is not valid yet is taken this much early: a host whose clock is a day behind still hears those that renewed today. */
+const EARLY_MS = 25 * 3_600_000;
 
 export function createTrust(deps: {
   readonly trustDomain: string;
@@ -90,7 +92,7 @@ export function createTrust(deps: {
       if (leaves.size >= MAX_CACHED_LEAVES) leaves.delete(leaves.keys().next().value as string);
       leaves.set(print, known);
     }
-    return now !== undefined && (now < known.notBefore || now > known.notAfter) ? 'certificate' : known;
+    return now !== undefined && (now < known.notBefore - EARLY_MS || now > known.notAfter) ? 'certificate' : known;
   };
   const open: Trust['open'] = (bytes, kind, now) => {
     let envelope: Envelope;
@@ -157,8 +159,12 @@ function readLeaf(
   const notBefore = leaf.validFromDate.getTime();
   try {
     const issuers = trusted.filter((ca) => leaf.checkIssued(ca)).map((ca) => ca.validFromDate.getTime());
-    const timeless = { now: Math.max(notBefore, ...issuers), expiryGraceMs: Number.POSITIVE_INFINITY };
-    const svid = verifySvid(leaf, { trusted, trustDomain, ...(now === undefined ? timeless : { now }) });
+    const begin = Math.max(notBefore, ...issuers);
+    const times =
+      now === undefined
+        ? { now: begin, expiryGraceMs: Number.POSITIVE_INFINITY }
+        : { now: Math.max(now, Math.min(begin, now + EARLY_MS)) };
+    const svid = verifySvid(leaf, { trusted, trustDomain, ...times });
     if (svid.id.kind !== 'host') return 'not-a-host';
     return { host: svid.id.hostId, publicKey: svid.publicKey, notAfter: svid.notAfter, notBefore };
   } catch (error) {

@@ -22,7 +22,8 @@ import { LABEL } from '../identity/spiffe-id.ts';
  * with a proof that only `target`'s pair key with the asker makes, so that the host in between can lose an answer and not make one up.
  */
 export type SwimPacket =
-  | { readonly type: 'ping' | 'ack'; readonly sequence: number; readonly id: string }
+  | { readonly type: 'ping'; readonly sequence: number; readonly id: string }
+  | { readonly type: 'ack'; readonly sequence: number; readonly id: string; readonly load?: PeerLoad }
   | {
       readonly type: 'ping-request' | 'ping-for';
       readonly sequence: number;
@@ -30,6 +31,14 @@ export type SwimPacket =
       readonly target: string;
     }
   | { readonly type: 'ack-for'; readonly sequence: number; readonly id: string; readonly proof: string };
+
+/** What a host says of its own gossip in an answer, for people to look at; nothing is decided by it. */
+export interface PeerLoad {
+  /** Links that it holds; at most 255. */
+  readonly links: number;
+  /** Records in its table; at most 65,535. */
+  readonly records: number;
+}
 
 /** Keys of one direction between two hosts. */
 export interface DirectionKeys {
@@ -49,6 +58,7 @@ const NONCE_BYTES = 12;
 const GCM_TAG_BYTES = 16;
 const TYPES = ['ping', 'ack', 'ping-request', 'ping-for', 'ack-for'] as const;
 const PROOF_BYTES = 16;
+const LOAD_BYTES = 3;
 const BODY_BYTES = 1 + 6 + 8;
 /** The largest datagram: a ping request for a host id of 63 characters. */
 export const MAX_PACKET_BYTES = HEADER_BYTES + NONCE_BYTES + BODY_BYTES + 63 + GCM_TAG_BYTES;
@@ -121,7 +131,8 @@ export function unsealPacket(datagram: Uint8Array, keys: DirectionKeys): SwimPac
   if (body === undefined || type === undefined) return undefined;
   const common = { sequence: body.readUIntBE(1, 6), id: body.toString('hex', 7, BODY_BYTES) };
   const tail = body.subarray(BODY_BYTES);
-  if (type === 'ping' || type === 'ack') return tail.length === 0 ? { type, ...common } : undefined;
+  if (type === 'ping') return tail.length === 0 ? { type, ...common } : undefined;
+  if (type === 'ack') return tail.length === 0 ? { type, ...common } : ackOf(tail, common);
   if (type === 'ack-for')
     return tail.length === PROOF_BYTES ? { type, ...common, proof: tail.toString('hex') } : undefined;
   const target = tail.toString('latin1');
@@ -136,7 +147,19 @@ export function answerProof(keys: DirectionKeys, id: string): string {
     .slice(0, 2 * PROOF_BYTES);
 }
 
+function ackOf(tail: Buffer, common: { sequence: number; id: string }): SwimPacket | undefined {
+  if (tail.length !== LOAD_BYTES) return undefined;
+  return { type: 'ack', ...common, load: { links: tail.readUInt8(0), records: tail.readUInt16BE(1) } };
+}
+
 function tailOf(packet: SwimPacket): Buffer {
+  if (packet.type === 'ack') {
+    if (packet.load === undefined) return Buffer.alloc(0);
+    const load = Buffer.alloc(LOAD_BYTES);
+    load.writeUInt8(Math.min(packet.load.links, 0xff), 0);
+    load.writeUInt16BE(Math.min(packet.load.records, 0xffff), 1);
+    return load;
+  }
   if (packet.type === 'ack-for') return Buffer.from(packet.proof, 'hex');
   return packet.type === 'ping-request' || packet.type === 'ping-for' ? Buffer.from(packet.target) : Buffer.alloc(0);
 }

@@ -37,4 +37,7 @@ export interface PeerRow {
   readonly linked: boolean;
   readonly rttMs?: number;
   readonly lastSeenSecondsAgo?: number;
+  /** Links and records that the peer says it holds, in its last answer to a probe. */
+  readonly degree?: number;
+  readonly records?: number;
 }

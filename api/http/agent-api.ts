@@ -98,9 +98,28 @@ export interface HostStatus {
     readonly svidNotAfter?: string;
     readonly spiffeId?: string;
   }[];
-  readonly peers: { readonly alive: number; readonly suspect: number; readonly dead: number };
+  readonly peers: {
+    readonly alive: number;
+    readonly suspect: number;
+    readonly dead: number;
+    /** Hosts that this one's gossip is linked to; at most 64. Absent in reports of older agents. */
+    readonly links?: readonly string[];
+  };
   /** Problems in one line each: clock, disk, stale config, no SVID. */
   readonly problems: readonly string[];
+  /** What gossip refused in the last hour, newest first; at most 20. Absent in reports of older agents. */
+  readonly gossipRefused?: readonly GossipRefusal[];
+}
+
+/** One host whose records or links were refused, and why. */
+export interface GossipRefusal {
+  readonly host: string;
+  /** A value of the metrics' `result` labels, e.g. `group-not-granted`, `signature`, `address-unproven`. */
+  readonly reason: string;
+  readonly count: number;
+  /** RFC 3339. */
+  readonly lastAt: string;
+  readonly detail?: string;
 }
 
 export interface RefusedResource {

@@ -8,18 +8,18 @@ import { SYNC_PROTOCOL } from '../../agent/gossip/linker.ts';
 import { encodeAccusation } from '../../api/gossip/accusation.ts';
 import { sealEnvelope } from '../../api/gossip/envelope.ts';
 import { record, sealed } from '../builders/gossip.ts';
-import { createTestCa } from '../builders/test-ca.ts';
+import { createTestCa, type TestIdentity } from '../builders/test-ca.ts';
 import { createTestMesh, type MeshHost, sees, show, type TestMesh, until } from './mesh.ts';
 import { createRawPeer, metric, type RawPeer } from './raw-peer.ts';
 
 t.setTimeout(120_000);
 
-/** Three good hosts and a granted h3 that this file plays itself. */
+/** Three good hosts; h3 and up are granted and played by this file. */
 async function meshAndMember(
   t: Test,
   options: { listen?: string; pubsub?: boolean } = {},
 ): Promise<{ mesh: TestMesh; h0: MeshHost; bad: RawPeer; identity: ReturnType<TestMesh['ca']['host']> }> {
-  const mesh = createTestMesh(4);
+  const mesh = createTestMesh(10);
   t.teardown(() => mesh.stop());
   for (const h of ['h0', 'h1', 'h2']) await mesh.add(h);
   const all = [...mesh.hosts.values()];
@@ -109,7 +109,7 @@ t.test('outsiders reach nothing', async (t) => {
   const foreign = createTestCa();
   const strangers: [string, ReturnType<typeof foreign.host>][] = [
     ['h3', foreign.host('h3')],
-    ['h9', mesh.ca.host('h9')],
+    ['h99', mesh.ca.host('h99')],
     ['h3', mesh.ca.workload('default', 'web', 'h3')],
   ];
   for (const [name, identity] of strangers) {
@@ -136,26 +136,33 @@ t.test('outsiders reach nothing', async (t) => {
 });
 
 t.test('a member that forges is cut off at once', async (t) => {
-  const { mesh, h0, bad, identity } = await meshAndMember(t);
+  const { mesh, h0, bad } = await meshAndMember(t);
   const h1 = record('h1', { counter: 10_000, addresses: ['10.6.6.6'] });
-  const forgeries: [string, Uint8Array][] = [
-    ['another host’s record', sealed(identity, h1).bytes],
-    ['a bad signature', Buffer.concat([sealed(identity, record('h3')).bytes.subarray(0, 40), Buffer.alloc(600, 7)])],
-    ['junk', Buffer.alloc(500)],
-    ['oversize', Buffer.alloc(40_000, 3)],
+  const flipped = (bytes: Uint8Array) => Buffer.from(bytes).fill(7, 40, 60);
+  const forgeries: [string, (identity: TestIdentity, host: string) => Uint8Array][] = [
+    ['another host’s record', (identity) => sealed(identity, h1).bytes],
+    ['a bad signature', (identity, host) => flipped(sealed(identity, record(host)).bytes)],
+    ['junk', () => Buffer.alloc(500)],
+    ['oversize', () => Buffer.alloc(40_000, 3)],
   ];
-  for (const [name, bytes] of forgeries) {
-    const peer = await createRawPeer('h3', mesh.ca.trustDomain, identity);
+  for (const [n, [name, forge]] of forgeries.entries()) {
+    const host = `h${n + 4}`;
+    const identity = mesh.ca.host(host);
+    const peer = await createRawPeer(host, mesh.ca.trustDomain, identity);
     const before = await metric(h0.registry, 'links_closed_total', { reason: 'hostile' });
     await peer.dial(h0.address, mesh.port);
     await until(() => peer.meshStreams('outbound').length === 1 && peer.meshStreams('inbound').length === 1, 5000);
-    await peer.publish('records', bytes);
+    await peer.publish('records', forge(identity, host));
     await until(
       () => !peer.connected(),
       3000,
       () => name,
     );
     t.equal(await metric(h0.registry, 'links_closed_total', { reason: 'hostile' }), before + 1, name);
+    t.match(h0.gossip.refusals()[0], { host, reason: 'hostile' }, 'named');
+    await peer.dial(h0.address, mesh.port).catch(() => {});
+    await until(() => !peer.connected(), 3000);
+    t.equal(await metric(h0.registry, 'links_refused_total', { code: 'LINK_BANNED' }), n + 1, 'and stays out a while');
     await peer.stop();
   }
   t.not(h0.gossip.snapshot().hosts.get('h1')?.record.counter, 10_000);
@@ -212,7 +219,7 @@ t.test('junk and endless questions on the sync protocol', async (t) => {
   const stream = await connection.newStream(SYNC_PROTOCOL);
   say(stream, Buffer.from([5, 99, 1, 2, 3, 4]));
   await until(() => !bad.connected(), 3000);
-  const again = await createRawPeer('h3', mesh.ca.trustDomain, mesh.ca.host('h3'));
+  const again = await createRawPeer('h4', mesh.ca.trustDomain, mesh.ca.host('h4'));
   t.teardown(() => again.stop());
   const second = await again.dial(h0.address, mesh.port);
   await until(() => again.meshStreams('inbound').length === 1, 5000);

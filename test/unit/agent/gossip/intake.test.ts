@@ -3,6 +3,7 @@ import { createEndpointTable } from '../../../../agent/gossip/endpoint-table.ts'
 import { createIntake, type IntakeResult, isHostile } from '../../../../agent/gossip/intake.ts';
 import { createTrust, type Grants } from '../../../../agent/gossip/trust.ts';
 import { sealEnvelope } from '../../../../api/gossip/envelope.ts';
+import { encodeRecord } from '../../../../api/gossip/record-codec.ts';
 import type { HostGrant } from '../../../../api/signed-config/desired-config.ts';
 import { record, sealed } from '../../../builders/gossip.ts';
 import { createTestCa } from '../../../builders/test-ca.ts';
@@ -24,6 +25,7 @@ function room(change: Partial<Grants> = {}) {
   const table = createEndpointTable('own');
   const counts = new Map<IntakeResult, number>();
   const own: number[] = [];
+  const refused: string[] = [];
   const intake = createIntake({
     ownHost: 'own',
     trust,
@@ -32,9 +34,10 @@ function room(change: Partial<Grants> = {}) {
     onMerged: () => {},
     onOwn: (v) => own.push(v.record.counter),
     count: (result) => counts.set(result, (counts.get(result) ?? 0) + 1),
+    onRefused: (host, reason, detail) => refused.push([host, reason, detail].join(' ').trim()),
   });
   const take = (bytes: Uint8Array, at: number | undefined = now) => intake.take(bytes, at, true);
-  return { grants, trust, table, counts, own, intake, take };
+  return { grants, trust, table, counts, own, refused, intake, take };
 }
 
 t.test('a record of a granted host comes in, once', async (t) => {
@@ -71,7 +74,7 @@ t.test('everything else is dropped, by reason', async (t) => {
     [
       'certificate',
       false,
-      sealed(ca.host('h1', { notBefore: now + DAY, notAfter: now + 2 * DAY }), record('h1')).bytes,
+      sealed(ca.host('h1', { notBefore: now + 2 * DAY, notAfter: now + 3 * DAY }), record('h1')).bytes,
     ],
     ['not-a-host', true, sealed(ca.workload('default', 'web', 'h1'), record('h1')).bytes],
     ['content', false, sealEnvelope('record', Buffer.from('{}'), h1.privateKey, h1.leaf.raw).bytes],
@@ -94,6 +97,47 @@ t.test('everything else is dropped, by reason', async (t) => {
   const revoked = room({ revokedHosts: new Set(['h1']) });
   t.equal(revoked.take(good.bytes), 'revoked');
 });
+
+t.test('who is to blame is named by a certificate, never by a claim', async (t) => {
+  const expired = ca.host('h1', { notBefore: now - 9 * DAY, notAfter: now - DAY });
+  const cases: [string[], Uint8Array][] = [
+    [[], Buffer.from('junk')],
+    [[], sealed(ca.host('h2'), record('h1')).bytes], // the link that brought it is blamed
+    [[], sealed(createTestCa().host('h1'), record('h1')).bytes],
+    [[], sealEnvelope('record', encodeRecord(record('h1')), h1.privateKey, expired.leaf.raw).bytes],
+    [['h1 certificate'], sealed(expired, record('h1')).bytes],
+    [['h1 content'], sealEnvelope('record', Buffer.from('{}'), h1.privateKey, h1.leaf.raw).bytes],
+    [['h9 no-grant'], sealed(ca.host('h9'), record('h9')).bytes],
+    [
+      ['h1 group-not-granted default/pay'],
+      sealed(
+        h1,
+        record('h1', { workloads: ['default/web', 'default/pay'].map((group) => ({ group, health: 'healthy' })) }),
+      ).bytes,
+    ],
+  ];
+  for (const [want, bytes] of cases) {
+    const { take, refused } = room();
+    take(bytes);
+    t.same(refused, want);
+  }
+  const { take, refused } = room();
+  take(sealed(h1, record('h1')).bytes);
+  take(sealed(h1, record('h1', { network: 'x' })).bytes);
+  t.same(refused, ['h1 equivocation two records numbered 1.1']);
+});
+
+t.test(
+  'clocks a day apart: what was renewed today by the others is taken by one that lives in yesterday',
+  async (t) => {
+    const today = ca.host('h1', { notBefore: now - 15 * 60_000, notAfter: now + 30 * DAY });
+    t.equal(room().take(sealed(today, record('h1')).bytes, now - DAY + 3_600_000), 'merged');
+    t.equal(room().take(sealed(today, record('h1')).bytes, now + DAY), 'merged');
+    const { take } = room();
+    t.equal(take(sealed(today, record('h1')).bytes), 'merged');
+    t.equal(take(sealed(today, record('h1', { counter: 2 })).bytes, now - DAY + 3_600_000), 'merged', 'known leaf');
+  },
+);
 
 t.test('another trust domain is refused', async (t) => {
   const other = createTestCa('other.test');

@@ -62,7 +62,7 @@ t.test('whoever is not a host of this mesh is refused by both sides', async (t) 
     ['another CA of the same name', foreign.host('h1')],
     ['another trust domain', createTestCa('other.test').host('h1')],
     ['expired', ca.host('h1', { notBefore: now - 2 * DAY, notAfter: now - DAY })],
-    ['not yet valid', ca.host('h1', { notBefore: now + DAY, notAfter: now + 2 * DAY })],
+    ['not yet valid', ca.host('h1', { notBefore: now + 2 * DAY, notAfter: now + 3 * DAY })],
     ['a workload of the mesh', ca.workload('default', 'web', 'h1')],
     ['a TLS server of the mesh', ca.server(['h1'], [])],
   ];

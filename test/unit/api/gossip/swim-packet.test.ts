@@ -32,6 +32,7 @@ t.test('packets survive, the target too', async (t) => {
   const packets: SwimPacket[] = [
     ping,
     { type: 'ack', sequence: 2 ** 40, id: 'ffffffffffffffff' },
+    { type: 'ack', sequence: 3, id: ping.id, load: { links: 8, records: 1000 } },
     { type: 'ping-request', sequence: 3, id: ping.id, target: 'host-1' },
     { type: 'ping-for', sequence: 3, id: ping.id, target: 'host-1' },
     { type: 'ack-for', sequence: 3, id: ping.id, proof: 'ab'.repeat(16) },
