@@ -285,9 +285,11 @@ async function replaceConfig(path: string, text: string): Promise<void> {
 
 /** Reads a join string from a file that only its owner may read. Throws JOIN_STRING_INVALID. */
 export async function readJoinFile(path: string): Promise<string> {
-  const { mode, size } = await stat(path).catch((cause) => {
+  const info = await stat(path).catch((cause) => {
     throw new MeshError('JOIN_STRING_INVALID', 'cannot read the join string', { cause });
   });
+  if (!info.isFile()) throw new MeshError('JOIN_STRING_INVALID', `${path} is no file that holds a join string`);
+  const { mode, size } = info;
   if ((mode & 0o077) !== 0)
     throw new MeshError('JOIN_STRING_INVALID', `${path} holds a secret and others may read it; run: chmod 600 ${path}`);
   if (size > 16_384) throw new MeshError('JOIN_STRING_INVALID', `${path} is too long for a join string`);

@@ -26,6 +26,8 @@ const USAGE = `usage: mesh-agent COMMAND [--config FILE]
   --check-config, --version, --help
 `;
 const DEFAULT_CONFIG = '/etc/mesh/agent.yaml';
+/** A unit whose main process ends before its ExecReload= has ended counts as one whose reload failed (systemd 252). */
+const RELOADED_MS = 300;
 const HOW_TO_JOIN =
   'run `mesh-agent join` as root with the join string that `meshctl token create` prints on its standard input';
 /** What no restart mends: the unit must not try again and again. */
@@ -156,7 +158,7 @@ async function run(path: string): Promise<number> {
   const stopWatchdog = systemd.startWatchdog();
   const starting = new AbortController();
   const reloaded = new Promise<'SIGHUP'>((resolve) => {
-    process.on('SIGHUP', () => mustStartAnew(path, config, log) && resolve('SIGHUP'));
+    process.on('SIGHUP', () => mustStartAnew(path, config, log) && setTimeout(() => resolve('SIGHUP'), RELOADED_MS));
   });
   const signalled = Promise.race([untilSignal(), reloaded]).then((signal) => {
     starting.abort(new MeshError('STOPPING', `stopped by ${signal}`));

@@ -116,7 +116,9 @@ t.test('a new host gets everything, then deltas; a reboot needs no controller, w
   const again = await host(t, mesh, {}, { dir });
   t.equal(again.plane.current()?.generation, generation);
   t.equal(again.plane.status().stale, true);
-  t.match(again.plane.status().problems.join(), /stale: last timestamp 43200 min ago/);
+  t.match(again.plane.status().problems.join(), /stale: last timestamp 43200 min ago by this host's clock; /);
+  mesh.clock.set(mesh.clock.now() - 32 * 86_400_000);
+  t.match(again.plane.status().problems.join(), /this host's clock is 2880 min behind the signed config's; set it/);
   for (const file of await readdir(dir)) t.equal((await stat(join(dir, file))).mode & 0o777, 0o600, file);
 });
 
