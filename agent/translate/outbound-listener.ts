@@ -100,7 +100,14 @@ function capturedPart(context: Context, { served }: EgressScope): Part {
   return {
     chains: [
       ...scopes.filter((scope) => scope.declared).map((scope) => httpChain(context, scope)),
-      ...served.flatMap(({ service, port }) => serviceHttpChains(context, service, port)),
+      ...served.flatMap(({ service, port }) => {
+        const { view, client, workload, memory } = context;
+        const key = `chains ${workload.outboundPort} ${port.number} ${service.host} ${service.namespace}`;
+        const inputs = [service, port, workload, view.vipRanges, view.mesh];
+        return memory.remember(key, client, inputs, (noted) =>
+          serviceHttpChains({ ...context, client: noted }, service, port),
+        );
+      }),
       ...headless.flatMap(({ chains }) => chains),
       ...tcp.map((route) => tcpChain(context, route)),
     ],
@@ -305,16 +312,18 @@ function serviceHttpChains(context: Context, service: ServiceView, port: Service
   const { view, workload } = context;
   if (!isHttp(port)) return [];
   const scope = isAnywhere(service) ? 'any' : 'vip';
-  const filters = httpFilters(context, routeName(workload, port.number, scope), port.number);
-  const name = `${port.number}_http_${service.host}`;
-  const own = service.addresses.length === 0 ? {} : { prefix_ranges: service.addresses.map(cidr) };
+  const chain = (match: JsonObject): Chain => ({
+    name: `${port.number}_http_${service.host}`,
+    match: { destination_port: port.number, ...match },
+    filters: httpFilters(context, routeName(workload, port.number, scope), port.number),
+  });
   if (port.protocol === 'AUTO') {
     if (service.addresses.length === 0 && scope === 'vip') return [];
-    return [{ name, match: { destination_port: port.number, ...own, application_protocols: DETECTED_HTTP }, filters }];
+    const own = service.addresses.length === 0 ? {} : { prefix_ranges: service.addresses.map(cidr) };
+    return [chain({ ...own, application_protocols: DETECTED_HTTP })];
   }
   const written = service.addresses.filter((address) => !isWithin(address, view.vipRanges));
-  if (written.length === 0) return [];
-  return [{ name, match: { destination_port: port.number, prefix_ranges: written.map(cidr) }, filters }];
+  return written.length === 0 ? [] : [chain({ prefix_ranges: written.map(cidr) })];
 }
 
 function tcpChain({ view, workload }: Context, route: TcpRoute): Chain {

@@ -42,12 +42,19 @@ export function routeConfiguration(scope: RouteScope): XdsResource {
     .map((host) => withDomains(host, claim(host.domains as readonly string[], taken)))
     .filter((host) => (host.domains as readonly string[]).length > 0);
   const body: JsonObject = {
-    virtual_hosts: [...virtualHosts, unknownHost(scope)],
+    virtual_hosts: [...virtualHosts, lastResort(scope, name)],
     ignore_port_in_host_matching: true,
     validate_clusters: false,
     max_direct_response_body_size_bytes: 1_048_576,
   };
   return resource('route', name, body, origins);
+}
+
+/** It names every service's address: with hundreds of them, the dearest of all virtual hosts. */
+function lastResort(scope: RouteScope, name: string): JsonObject {
+  const { view, client, workload, services, memory = FORGETFUL } = scope;
+  const inputs = [workload, view.vipRanges, ...services];
+  return memory.remember(`unknown ${name}`, client, inputs, (noted) => unknownHost({ ...scope, client: noted }));
 }
 
 /** The virtual host of a service, and the objects that shaped it. */
