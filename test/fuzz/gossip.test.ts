@@ -1,6 +1,8 @@
 /** Random and mutated input for every decoder of gossip: only MeshErrors, no hang, what decodes encodes to the same. FUZZ_MS (default 300) a target; the seed is printed. */
-import { generateKeyPairSync, randomInt } from 'node:crypto';
+import { createCipheriv, generateKeyPairSync, randomInt } from 'node:crypto';
+import { RPC } from '@chainsafe/libp2p-gossipsub/message';
 import t from 'tap';
+import { TOPICS } from '../../agent/gossip/topics.ts';
 import { createTrust } from '../../agent/gossip/trust.ts';
 import { MeshError } from '../../api/errors.ts';
 import { decodeAccusation, encodeAccusation } from '../../api/gossip/accusation.ts';
@@ -29,6 +31,16 @@ const x25519 = (host: string) => {
 const [one, two] = [x25519('a'), x25519('b')];
 const keys = pairKeys(one, two);
 
+/** A datagram whose sealed body is random, under the right key. */
+function resealed(bytes: Uint8Array): Uint8Array {
+  const nonce = Buffer.alloc(12, pick(256));
+  const header = Buffer.concat([Buffer.of(1), Buffer.from(keys.send.tag, 'hex')]);
+  const cipher = createCipheriv('aes-256-gcm', keys.send.key, nonce);
+  cipher.setAAD(header);
+  const body = Buffer.concat([Buffer.of(pick(6)), bytes.subarray(0, 14 + pick(70))]);
+  return Buffer.concat([header, nonce, cipher.update(body), cipher.final(), cipher.getAuthTag()]);
+}
+
 /** Flips, cuts, repeats, inserts; or plain noise. */
 function mutate(sample: Uint8Array): Uint8Array {
   let bytes = Buffer.from(sample);
@@ -56,6 +68,20 @@ const trust = createTrust({
   grants: { hosts: new Map(), revokedHosts: new Set(), intermediates: [ca.intermediatePem] },
   addressAllowed: () => true,
 });
+const rpcFrame = (data: Uint8Array) =>
+  RPC.encode({ subscriptions: [], messages: [{ topic: TOPICS.records, data }] } as never);
+const rpcControl = () =>
+  RPC.encode({
+    subscriptions: [{ subscribe: true, topic: TOPICS.health }],
+    messages: [],
+    control: {
+      ihave: [{ topicID: TOPICS.records, messageIDs: [Buffer.alloc(20, 1)] }],
+      iwant: [{ messageIDs: [Buffer.alloc(20, 2)] }],
+      graft: [{ topicID: TOPICS.records }],
+      prune: [{ topicID: TOPICS.health, peers: [], backoff: 10 }],
+      idontwant: [],
+    },
+  } as never);
 const good = sealed(identity, record('h1', { workloads: [{ group: 'default/web', health: 'healthy', weight: 3 }] }));
 const targets: Record<string, { samples: Uint8Array[]; run(bytes: Uint8Array): void }> = {
   envelope: { samples: [good.bytes], run: (bytes) => void openEnvelope(bytes, 'record') },
@@ -89,10 +115,33 @@ const targets: Record<string, { samples: Uint8Array[]; run(bytes: Uint8Array): v
         keys.send,
         Buffer.alloc(12, 1),
       ),
+      sealPacket(
+        { type: 'ack', sequence: 1, id: '0011223344556677', load: { links: 8, records: 100 } },
+        keys.send,
+        Buffer.alloc(12, 2),
+      ),
     ],
     run(bytes) {
       packetTag(bytes);
+      // The seal hides almost everything from random bytes: what is inside is fuzzed too, sealed anew.
       unsealPacket(bytes, keys.send);
+      unsealPacket(resealed(bytes), keys.send);
+    },
+  },
+  // What the asked-for package does with a peer's frame: it may refuse with any Error, and must neither hang nor exceed the limits.
+  'gossipsub rpc': {
+    samples: [rpcFrame(good.bytes), rpcFrame(Buffer.alloc(3)), rpcControl()],
+    run(bytes) {
+      let rpc: RPC;
+      try {
+        rpc = RPC.decode(bytes, {
+          limits: { subscriptions: 8, messages: 256, control: { ihave: 32, iwant: 32, graft: 32, prune: 32 } },
+        });
+      } catch (cause) {
+        if (cause instanceof Error) throw new MeshError('FRAME_INVALID', 'refused', { cause });
+        throw cause;
+      }
+      if (rpc.messages.length > 256 || rpc.subscriptions.length > 8) throw new Error('above the limits');
     },
   },
   'signed record': {
