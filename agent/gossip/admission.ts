@@ -9,8 +9,11 @@ import type { Link } from './node.ts';
 import { OVERLAY_DEFAULTS } from './overlay.ts';
 import type { Signer, Trust } from './trust.ts';
 
-/** A handshake costs some 8 ms of CPU, whoever asks for it: more than this waits. A mass restart of hosts behind one address fits the burst. */
-const HANDSHAKES_OF_ADDRESS = { perSecond: 10, burst: 200 };
+/**
+ * A handshake costs some 8 ms of CPU, whoever asks for it: more than this waits. A mass restart of hosts behind one
+ * address fits the burst. What one address leaves open and silent (5 s) is a small part of what node.ts takes.
+ */
+const HANDSHAKES_OF_ADDRESS = { perSecond: 10, burst: 100 };
 const HANDSHAKES = { perSecond: 40, burst: 400 };
 /** A full host makes room for a newcomer this often, for one host once a minute: who dials without end pushes nobody out. */
 const ROOM = { perSecond: 1, burst: 4 };

@@ -166,7 +166,7 @@ export function createNode(deps: NodeDeps): GossipNode {
         privateKey: names.keyOf(deps.host) as never,
         start: false,
         addresses: { listen: deps.listen.map(toMultiaddr) },
-        transports: [tcp({ backlog: 64, maxConnections: 256 })],
+        transports: [tcp({ backlog: 128, maxConnections: 800 })],
         connectionEncrypters: [() => tls],
         // No pings of the multiplexer's own: the failure detector knows of a dead host long before, and drops its links.
         streamMuxers: [
@@ -180,11 +180,12 @@ export function createNode(deps: NodeDeps): GossipNode {
         connectionManager: {
           maxConnections: 256,
           // A mass restart dials in from behind one address; the default of 5 a second resets the sixth.
-          inboundConnectionThreshold: 200,
-          maxIncomingPendingConnections: 64,
+          inboundConnectionThreshold: 1000, // `mayHandshake` rations them
+          // More than the silent connections that `mayHandshake` lets in before they time out: nobody's silence keeps members out.
+          maxIncomingPendingConnections: 640,
           maxParallelDials: 16,
           dialTimeout: DIAL_MS,
-          inboundUpgradeTimeout: 6000,
+          inboundUpgradeTimeout: 5000,
           reconnectRetries: 0,
         },
         connectionGater: {

@@ -9,7 +9,7 @@ import type { Gossip } from '../../agent/gossip/gossip-api.ts';
 import type { OwnFields } from '../../agent/gossip/own-record.ts';
 import type { Grants } from '../../agent/gossip/trust.ts';
 import type { HostGrant } from '../../api/signed-config/desired-config.ts';
-import { systemClock } from '../../runtime/clock.ts';
+import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { type Logger, silentLogger } from '../../runtime/log.ts';
 import { createTestCa, type TestIdentity } from '../builders/test-ca.ts';
 
@@ -19,6 +19,7 @@ export interface MeshHost {
   gossip: Gossip;
   registry: Registry;
   identity: TestIdentity;
+  readonly clock: Clock;
   stop(): Promise<void>;
   /** A new process of the same host: same files, same SVID. */
   restart(): Promise<void>;
@@ -29,6 +30,8 @@ export const GROUP = 'default/web';
 export interface TestMesh {
   readonly ca: ReturnType<typeof createTestCa>;
   readonly port: number;
+  /** Where host `n` listens unless told otherwise. */
+  addressOf(n: number): string;
   readonly hosts: Map<string, MeshHost>;
   /** Changes config on all hosts. */
   config(
@@ -36,7 +39,16 @@ export interface TestMesh {
   ): void;
   add(
     host: string,
-    options?: { start?: boolean; identity?: TestIdentity; seeds?: string[]; fields?: Partial<OwnFields> },
+    options?: {
+      start?: boolean;
+      identity?: TestIdentity;
+      seeds?: string[];
+      fields?: Partial<OwnFields>;
+      /** Instead of the address that follows from the number. */
+      address?: string;
+      /** The wall clock of this host is off by so much. */
+      clockOffMs?: number;
+    },
   ): Promise<MeshHost>;
   stop(): Promise<void>;
 }
@@ -68,7 +80,13 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
     intermediates: [...grants.intermediates],
   });
 
-  const make = (self: { identity: TestIdentity }, host: string, address: string, registry: Registry, seeds: string[]) =>
+  const make = (
+    self: { identity: TestIdentity; clock: Clock },
+    host: string,
+    address: string,
+    registry: Registry,
+    seeds: string[],
+  ) =>
     createGossip({
       host,
       trustDomain: ca.trustDomain,
@@ -81,7 +99,7 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
       addressAllowed: () => true,
       tablePath: join(dir, `${host}.table.json`),
       counterPath: join(dir, `${host}.counter`),
-      clock: systemClock,
+      clock: self.clock,
       random: Math.random,
       log: log.child(host),
       registry,
@@ -90,13 +108,15 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
   return {
     ca,
     port,
+    addressOf,
     hosts,
     config(change) {
       change(grants);
       for (const { gossip } of hosts.values()) gossip.onConfigChanged();
     },
     async add(host, options = {}) {
-      const address = addressOf(Number(host.slice(1)));
+      const address = options.address ?? addressOf(Number(host.slice(1)));
+      const offMs = options.clockOffMs ?? 0;
       const registry = new Registry();
       const fields: OwnFields = {
         network: 'default',
@@ -109,6 +129,7 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
         address,
         registry,
         identity: options.identity ?? ca.host(host),
+        clock: { ...systemClock, now: () => Date.now() + offMs },
         gossip: undefined as unknown as Gossip,
         stop: () => self.gossip.stop(),
         async restart() {
