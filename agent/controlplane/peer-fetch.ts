@@ -1,10 +1,11 @@
 /**
  * News from peers (DESIGN 6, Freshness). In: which peer announced which timestamp. Out: their answers, offered to be judged. Asks few at a
  * time: the next one as soon as one refuses or is slow, so that a peer which announces and does not deliver costs one short wait. Must never
- * trust an answer, ask without end, or hold more than a few answers at once.
+ * trust an answer, ask in a hurry without end, or hold more than a few answers at once.
  */
 import { errorLine, MeshError } from '../../api/errors.ts';
 import type { UpdateRequest } from '../../api/signed-config/update.ts';
+import { backoffMs } from '../../runtime/backoff.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { pause } from './sync.ts';
@@ -16,9 +17,12 @@ const FIRST_AFTER_MS = 40;
 const SLOW_MS = 700;
 /** Asked in one round, the one that announced among them; answers on the way at one time. */
 const PEERS = 4;
+const ASKED_AROUND = 3;
 const AT_ONCE = 3;
-const ROUNDS = 3;
-const BETWEEN_ROUNDS_MS = 500;
+/** Then a peer is given up: what one answer may take on a slow link (16 MiB at most, mostly some KB). */
+const DEADLINE_MS = 10_000;
+/** Between rounds, as long as what was announced is missing: it is signed, so it exists. */
+const AGAIN = { baseMs: 500, maxMs: 10_000 };
 /** Announcers that are remembered, the latest first. */
 const MAX_ANNOUNCERS = 4;
 /** A peer that asks for what is on its way here waits for it so long. */
@@ -57,15 +61,17 @@ export interface PeerFetch {
 
 export function createPeerFetch(deps: PeerFetchDeps): PeerFetch {
   const { clock, random, log } = deps;
-  const stopping = new AbortController();
   const waiting = new Set<() => void>();
+  const asking = new Map<string, Promise<void>>();
   let announcers: string[] = [];
   let wanted = 0;
-  let isNew = false; // announced since the last look
+  let isNew = false; // announced since the last round
   let running: Promise<void> | undefined;
-  let cancelRound = () => {};
+  let stopped = false;
+  let cancelRun = () => {};
+  let cancelPause = () => {};
 
-  const missing = () => !stopping.signal.aborted && wanted > deps.held().timestamp;
+  const missing = () => wanted > deps.held().timestamp;
 
   const askOne = async (peer: string, signal: AbortSignal): Promise<void> => {
     const ask = async (held: UpdateRequest) =>
@@ -73,37 +79,46 @@ export function createPeerFetch(deps: PeerFetchDeps): PeerFetch {
     let outcome = await ask(deps.held());
     if (needsFullCopy(outcome)) outcome = await ask({ ...deps.held(), generation: 0 });
     if (outcome.kind === 'refused') throw outcome.error;
-    if (missing()) throw new MeshError('CONFIG_NOTHING_NEW', `${peer} gave an older generation than was announced`);
   };
-
-  /** Asks `peers` in their order until `enough`; settles when that is so, or when all have failed. */
-  const round = async (peers: readonly string[], enough: () => boolean): Promise<void> => {
-    const abort = new AbortController();
-    const signal = AbortSignal.any([abort.signal, stopping.signal]);
-    cancelRound = () => abort.abort();
-    const ended = over(signal);
-    const inFlight = new Set<Promise<void>>();
+  /** Asks `peers` in their order, each next one when the one before has failed or is slow. Who is slow goes on being waited for. */
+  const round = async (peers: readonly string[], enough: () => boolean, signal: AbortSignal): Promise<void> => {
     const done = () => enough() || signal.aborted;
-    for (const peer of peers) {
-      while (inFlight.size >= AT_ONCE && !done()) await Promise.race([...inFlight, ended]);
-      if (done()) break;
-      const one = askOne(peer, signal)
+    for (const peer of peers.filter((name) => !asking.has(name))) {
+      while (asking.size >= AT_ONCE && !done()) await Promise.race([...asking.values(), over(signal)]);
+      if (done()) return;
+      const one = askOne(peer, withDeadline(signal))
         .catch((error: unknown) => log.debug('a peer gave no config', { peer, reason: errorLine(error) }))
-        .finally(() => inFlight.delete(one));
-      inFlight.add(one);
+        .finally(() => asking.delete(peer));
+      asking.set(peer, one);
       await Promise.race([one, pause(SLOW_MS, clock, signal)]);
     }
-    while (inFlight.size > 0 && !done()) await Promise.race([...inFlight, ended]);
-    abort.abort();
+  };
+  const withDeadline = (signal: AbortSignal): AbortSignal => {
+    const late = new AbortController();
+    const cancel = clock.after(DEADLINE_MS, () =>
+      late.abort(new MeshError('FETCH_TIMEOUT', 'a peer did not answer in time')),
+    );
+    signal.addEventListener('abort', cancel, { once: true });
+    return AbortSignal.any([signal, late.signal]);
   };
 
-  const fetchWanted = async () => {
-    isNew = false;
-    await pause(FIRST_AFTER_MS * (0.5 + random()), clock, stopping.signal);
-    for (let tries = 0; tries < ROUNDS && missing(); tries++) {
-      if (tries > 0) await pause(BETWEEN_ROUNDS_MS * 2 ** (tries - 1) * (0.5 + random()), clock, stopping.signal);
-      await round(candidates(), () => !missing());
+  const fetchWanted = async (signal: AbortSignal) => {
+    await pause(FIRST_AFTER_MS * (0.5 + random()), clock, signal);
+    for (let tries = 0; missing() && !signal.aborted; tries++) {
+      if (isNew) tries = 0;
+      isNew = false;
+      await round(candidates(), () => !missing(), signal);
+      if (!missing() || isNew) continue;
+      const over = new AbortController();
+      cancelPause = () => over.abort();
+      await pause(backoffMs(tries, AGAIN, random), clock, AbortSignal.any([over.signal, signal]));
     }
+  };
+  const lookAround = async (peers: readonly string[], signal: AbortSignal) => {
+    const before = deps.held().timestamp;
+    const enough = () => deps.held().timestamp > before;
+    await round(peers, enough, signal);
+    while (asking.size > 0 && !enough() && !signal.aborted) await Promise.race([...asking.values(), over(signal)]);
   };
   /** Who announced last, one neighbour, then others: all neighbours may lie together. */
   const candidates = (): string[] => {
@@ -113,11 +128,14 @@ export function createPeerFetch(deps: PeerFetchDeps): PeerFetch {
     const order = [...(neighbour === undefined ? [] : [neighbour]), ...others, ...neighbours].map(({ host }) => host);
     return [...new Set([...announcers.slice(0, 2), ...order])].slice(0, PEERS);
   };
-  const run = (work: () => Promise<void>) => {
-    if (running !== undefined || stopping.signal.aborted) return;
-    running = work()
+  const run = (work: (signal: AbortSignal) => Promise<void>) => {
+    if (running !== undefined || stopped) return;
+    const abort = new AbortController();
+    cancelRun = () => abort.abort(new MeshError('NOT_NEEDED', 'it came from elsewhere, or the agent stops'));
+    running = work(abort.signal)
       .catch((error: unknown) => log.warn('asking peers for config failed', { error }))
       .finally(() => {
+        cancelRun();
         running = undefined;
         for (const wake of waiting) wake();
         if (isNew && missing()) run(fetchWanted);
@@ -126,22 +144,24 @@ export function createPeerFetch(deps: PeerFetchDeps): PeerFetch {
 
   return {
     announced(version, peer) {
+      // Whom no announcement brought here before does not wait for an answer of those asked around.
+      if (!missing()) cancelRun();
       if (version > wanted) announcers = [];
       wanted = Math.max(wanted, version);
       announcers = [peer, ...announcers.filter((other) => other !== peer)].slice(0, MAX_ANNOUNCERS);
       isNew = true;
+      cancelPause();
       run(fetchWanted);
     },
     askAround() {
       const members = shuffled(deps.members(), random);
       const order = [...members.filter(({ linked }) => !linked), ...members.filter(({ linked }) => linked)];
-      const before = deps.held().timestamp;
-      const peers = order.slice(0, 3).map(({ host }) => host);
-      if (peers.length > 0) run(() => round(peers, () => deps.held().timestamp > before));
+      const peers = order.slice(0, ASKED_AROUND).map(({ host }) => host);
+      if (peers.length > 0) run((signal) => lookAround(peers, signal));
     },
     progressed() {
       if (missing()) return;
-      cancelRound();
+      cancelRun();
       for (const wake of waiting) wake();
     },
     arrival() {
@@ -157,7 +177,8 @@ export function createPeerFetch(deps: PeerFetchDeps): PeerFetch {
       });
     },
     async stop() {
-      stopping.abort();
+      stopped = true;
+      cancelRun();
       await running;
     },
   };

@@ -59,6 +59,7 @@ export function createConfigExchange(monotonic: () => number): ConfigExchange {
       const limits = { timeoutMs: TIMEOUT_MS, maxFrameBytes: MAX_ANSWER_BYTES };
       const answer = await node.withStream(peer, CONFIG_PROTOCOL, limits, async (channel) => {
         await channel.send(request);
+        signal?.throwIfAborted();
         return unlessAborted(channel.receive(MAX_ANSWER_BYTES), signal);
       });
       if (answer[0] !== OK) throw new MeshError('FETCH_REFUSED', `${peer} has no answer, or none for this host now`);
@@ -73,7 +74,6 @@ export function createConfigExchange(monotonic: () => number): ConfigExchange {
 /** Rejects as soon as the signal aborts; what was asked for may then never be looked at. */
 async function unlessAborted<T>(result: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return result;
-  signal.throwIfAborted();
   let onAbort = () => {};
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(signal.reason);

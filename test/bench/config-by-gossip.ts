@@ -1,0 +1,82 @@
+/**
+ * `npm run bench config-by-gossip`: what a push costs the controller, and when all hosts have it: as each host fetching it from the controller,
+ * and as a few fetching it and telling the others. Real publish server, controlplane and gossip rooms, N hosts in this one process (their
+ * CPU, N verifications and N disk writes, is in the delays: compare the two, not with a mesh). BENCH_CONFIG_N=100, BENCH_CONFIG_PUSHES=10.
+ */
+import type { MeshObject } from '../../api/resources/object.ts';
+import { service, virtualService } from '../builders/signed-mesh.ts';
+import { allHave, type ConfigMesh, createConfigMesh, type Served } from '../gossip/config-mesh.ts';
+import { until } from '../gossip/mesh.ts';
+import { percentile } from './stats.ts';
+
+const LARGE_OBJECTS = 200;
+
+/** Figures of both ways. `say` is told of progress. */
+export async function run(say: (line: string) => void): Promise<object> {
+  const count = Number(process.env.BENCH_CONFIG_N ?? 100);
+  const pushes = Number(process.env.BENCH_CONFIG_PUSHES ?? 10);
+  const all = await measure(count, pushes, Number.POSITIVE_INFINITY, say);
+  const few = await measure(count, pushes, undefined, say);
+  return { hosts: count, pushes, everyHostFromController: all, fewHostsThenPeers: few };
+}
+
+async function measure(count: number, pushes: number, direct: number | undefined, say: (line: string) => void) {
+  const config = await createConfigMesh(count, direct);
+  try {
+    await config.signed.put(service('web'));
+    await Promise.all(
+      Array.from({ length: count }, (_, i) => config.add(`h${i}`, { overGossip: direct !== Number.POSITIVE_INFINITY })),
+    );
+    const rooms = [...config.mesh.hosts.values()];
+    await until(() => rooms.every(({ gossip }) => gossip.peers().filter((p) => p.linked).length >= 3), 120_000);
+    say(`${count} hosts, ${direct === undefined ? 'few' : 'all'} served by the controller: linked`);
+    const small = await pushesOf(config, pushes, (i) => [virtualService('web', String(i))]);
+    const large = await pushesOf(config, 2, (i) =>
+      Array.from({ length: LARGE_OBJECTS }, (_, n) => virtualService(`web-${n}`, String(i))),
+    );
+    return { smallChange: small, changeOf200Objects: large };
+  } finally {
+    await config.stop();
+  }
+}
+
+async function pushesOf(config: ConfigMesh, pushes: number, objects: (i: number) => MeshObject[]) {
+  const hosts = [...config.hosts.values()];
+  const delays: number[] = [];
+  let fromController = 0;
+  const sum = { bodies: 0, empty: 0, bodyBytes: 0, httpBytes: 0 };
+  for (let i = 0; i < pushes; i++) {
+    const before = await settled(config);
+    const started = performance.now();
+    const generation = await config.signed.put(...objects(i));
+    await allHave(hosts, generation, 120_000);
+    for (const { at, carriers } of hosts) {
+      delays.push((at.get(generation) ?? Number.NaN) - started);
+      if (carriers.get(generation) === 'controller') fromController += 1;
+    }
+    const after = await settled(config);
+    for (const key of Object.keys(sum) as (keyof Served)[]) sum[key] += after[key] - before[key];
+  }
+  const each = (value: number) => Math.round(value / pushes);
+  return {
+    hostsServedByController: each(fromController),
+    bodies: each(sum.bodies),
+    emptyAnswers: each(sum.empty),
+    bodyBytes: each(sum.bodyBytes),
+    httpBytes: each(sum.httpBytes),
+    delayMs: { p50: percentile(delays, 0.5), p99: percentile(delays, 0.99) },
+  };
+}
+
+/** What was served until nothing more was asked for 2.5 s: all hosts wait again with what they hold. */
+async function settled(config: ConfigMesh): Promise<Served> {
+  let last = config.served();
+  let since = performance.now();
+  await until(() => {
+    const now = config.served();
+    if (now.bodies !== last.bodies || now.empty !== last.empty) since = performance.now();
+    last = now;
+    return performance.now() - since > 2500;
+  }, 120_000);
+  return last;
+}
