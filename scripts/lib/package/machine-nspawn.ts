@@ -3,7 +3,8 @@
  * PID 1, alive or not. Must never outlive this process, nor end a process that it did not start; a dead machine is said to be dead at once.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { appendFileSync, openSync, readFileSync } from 'node:fs';
+import { appendFileSync, openSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 
 /** SIGRTMIN+4 to a systemd: power off (systemd(1)). */
 const POWER_OFF = 38;
@@ -11,6 +12,17 @@ const POWER_OFF = 38;
 const REBOOT = 133;
 const POWER_OFF_MS = 20_000;
 const KILL_MS = 5000;
+
+/** Roots of the hierarchies in which systemd makes its groups: cgroup v2, or v1 with or without the second beside it. */
+const CGROUPS = ['/sys/fs/cgroup', '/sys/fs/cgroup/systemd', '/sys/fs/cgroup/unified'];
+/**
+ * nspawn makes its groups below that of whoever starts it: machines that share one see each other's units of the same name, cannot kill them (EIO)
+ * and remove groups that the other is about to use (219/CGROUP).
+ */
+const OWN_CGROUP = `for root in ${CGROUPS.join(' ')}; do
+  [ ! -w $root/cgroup.procs ] || { mkdir -p $root/$0 && echo $$ > $root/$0/cgroup.procs; } || exit 1
+done
+exec "$@"`;
 
 /** What a machine is started from. share: a folder that it sees, read-only, as /srv/share. log: where its console goes. */
 export interface NspawnOptions {
@@ -31,11 +43,14 @@ export interface Nspawn {
 /** Starts a machine. Every process of it ends when this process ends. */
 export function startNspawn({ host, root, netns, share, log }: NspawnOptions): Nspawn {
   const out = openSync(log, 'a');
+  const group = `machine-${host}-${netns}`;
   const launch = () =>
     // setpriv: it ends with this process, however that ends
-    spawn('setpriv', ['--pdeathsig=KILL', 'nsenter', `--net=/run/netns/${netns}`, ...command()], {
-      stdio: ['ignore', out, out],
-    });
+    spawn(
+      'sh',
+      ['-c', OWN_CGROUP, group, 'setpriv', '--pdeathsig=KILL', 'nsenter', `--net=/run/netns/${netns}`, ...command()],
+      { stdio: ['ignore', out, out] },
+    );
   const command = () => [
     'systemd-nspawn',
     '--quiet',
@@ -61,6 +76,7 @@ export function startNspawn({ host, root, netns, share, log }: NspawnOptions): N
       child.once('close', (code, signal) => {
         if (code === REBOOT && !stopping) return boot();
         dead = `ended with ${signal ?? code}`;
+        for (const root of CGROUPS) removeGroup(join(root, group));
         done();
       });
     };
@@ -101,6 +117,17 @@ async function within(ms: number, ended: Promise<void>): Promise<boolean> {
   const inTime = await Promise.race([ended.then(() => true), late]);
   clearTimeout(timer);
   return inTime;
+}
+
+/** Deepest first; what is in use or gone stays as it is. */
+function removeGroup(path: string): void {
+  try {
+    for (const entry of readdirSync(path, { withFileTypes: true }))
+      if (entry.isDirectory()) removeGroup(join(path, entry.name));
+    rmdirSync(path);
+  } catch {
+    // left-overs are empty, and are used again by the next machine of this name
+  }
 }
 
 function childrenOf(pid: number | undefined): number[] {
