@@ -166,7 +166,7 @@ export function createNode(deps: NodeDeps): GossipNode {
         privateKey: names.keyOf(deps.host) as never,
         start: false,
         addresses: { listen: deps.listen.map(toMultiaddr) },
-        transports: [tcp({ backlog: 128, maxConnections: 800 })],
+        transports: [tcp({ backlog: 511, maxConnections: 800 })],
         connectionEncrypters: [() => tls],
         // No pings of the multiplexer's own: the failure detector knows of a dead host long before, and drops its links.
         streamMuxers: [

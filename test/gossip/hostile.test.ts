@@ -2,60 +2,17 @@
 
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
-import type { Stream } from '@libp2p/interface';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { SYNC_PROTOCOL } from '../../agent/gossip/linker.ts';
 import { encodeAccusation } from '../../api/gossip/accusation.ts';
 import { sealEnvelope } from '../../api/gossip/envelope.ts';
 import { record, sealed } from '../builders/gossip.ts';
 import { createTestCa, type TestIdentity } from '../builders/test-ca.ts';
-import { createTestMesh, type MeshHost, sees, show, type TestMesh, until } from './mesh.ts';
-import { createRawPeer, metric, type RawPeer } from './raw-peer.ts';
+import { linked, meshAndMember, say, stillWorks } from './attack.ts';
+import { until } from './mesh.ts';
+import { createRawPeer, metric } from './raw-peer.ts';
 
 t.setTimeout(120_000);
-
-/** Three good hosts; h3 and up are granted and played by this file. */
-async function meshAndMember(
-  t: Test,
-  options: { listen?: string; pubsub?: boolean } = {},
-): Promise<{ mesh: TestMesh; h0: MeshHost; bad: RawPeer; identity: ReturnType<TestMesh['ca']['host']> }> {
-  const mesh = createTestMesh(10);
-  t.teardown(() => mesh.stop());
-  for (const h of ['h0', 'h1', 'h2']) await mesh.add(h);
-  const all = [...mesh.hosts.values()];
-  await until(
-    () => all.every((h) => all.every((o) => sees(h, o.host))),
-    15_000,
-    () => show(mesh),
-  );
-  const identity = mesh.ca.host('h3');
-  const bad = await createRawPeer('h3', mesh.ca.trustDomain, identity, options);
-  t.teardown(() => bad.stop());
-  return { mesh, h0: mesh.hosts.get('h0')!, bad, identity };
-}
-
-/** What the other side may have closed already is not the test's concern. */
-function say(stream: Stream | undefined, bytes: Uint8Array): void {
-  try {
-    stream?.send(bytes);
-  } catch {
-    // reset by the host under test
-  }
-}
-
-const linked = (host: MeshHost, peer: string) => host.gossip.peers().some((p) => p.host === peer && p.linked);
-
-/** The good hosts still hear one another: a change of one is known to the others. */
-async function stillWorks(t: Test, mesh: TestMesh, network: string): Promise<void> {
-  const h1 = mesh.hosts.get('h1')!;
-  await h1.gossip.publishOwn({ network, addresses: [h1.address], workloads: [] });
-  const took = await until(
-    () => [...mesh.hosts.values()].every((h) => h.gossip.snapshot().hosts.get('h1')?.record.network === network),
-    5000,
-    () => show(mesh),
-  );
-  t.ok(took < 3000, `good records flow on: ${Math.round(took)} ms`);
-}
 
 t.test('hazard 1: a gossip stream is reset and the connection stays', async (t) => {
   const { mesh, h0, bad, identity } = await meshAndMember(t);

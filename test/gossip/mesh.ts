@@ -156,12 +156,12 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
 
 /** Waits until `condition` holds; throws with what `describe` says after `timeoutMs`. Returns the time it took. */
 export async function until(
-  condition: () => boolean,
+  condition: () => boolean | Promise<boolean>,
   timeoutMs: number,
   describe: () => string = () => 'condition not met',
 ): Promise<number> {
   const started = performance.now();
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() - started > timeoutMs) throw new Error(`after ${timeoutMs} ms: ${describe()}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
