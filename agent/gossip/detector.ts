@@ -239,6 +239,10 @@ export function createDetector(
     members.set(host, fresh);
     busy.add(fresh);
     aliveHosts = undefined;
+    // Into the running round at a random place: else a newcomer's turn comes only with the next round, minutes later in a large mesh.
+    const place = Math.floor(random() * (order.length + 1));
+    order.push(order[place] ?? host);
+    order[place] = host;
   };
 
   return {

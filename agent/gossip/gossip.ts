@@ -490,7 +490,7 @@ class GossipRoom implements Gossip {
     this.#log.info(`host ${liveness}`, { host, reason, before });
     this.#countDeath(host, liveness, before);
     if (liveness === 'dead') this.#node.drop(host, 'dead');
-    if (liveness === 'alive' && before === 'dead') this.#linker.reach(host);
+    if (liveness === 'alive' && before === 'dead') this.#linker.reach(host, this.#table.size);
     this.#changed();
   }
 

@@ -25,6 +25,8 @@ const STALLS = 2;
 export const HOLD_OFF_MS = 30_000;
 /** Hosts that came back are compared with directly, this many at a time; gossip does the rest once some of them are linked. */
 const MAX_REACHES = 4;
+/** Of all that see a host come back, about so many link to it: a thousand dials would keep it busy, and a network that heals would get links without end. */
+const REACHED_BY = 4;
 
 export interface LinkerDeps {
   readonly host: string;
@@ -52,8 +54,8 @@ export interface Linker {
   syncSoon(): void;
   /** The host rebooted: an older link to it may be half open. */
   check(host: string): void;
-  /** Links to a host if need be and compares tables: it was away and is back. */
-  reach(host: string): void;
+  /** A host was away and is back: links to it if need be and compares tables, if this is one of the few that do, of `hosts`. */
+  reach(host: string, hosts: number): void;
   close(host: string, reason: string, holdOffMs: number): void;
   /** Links if need be. Rejects when the host cannot be dialled. */
   ensure(host: string, signal: AbortSignal): Promise<void>;
@@ -213,8 +215,9 @@ export function createLinker(deps: LinkerDeps): Linker {
     check(host) {
       if (isLinked(host)) void sync(host);
     },
-    reach(host) {
+    reach(host, hosts) {
       overlay.succeeded(host);
+      if (deps.random() * hosts >= REACHED_BY) return;
       if (toReach.size < OVERLAY_DEFAULTS.refuseLinks) toReach.add(host);
       reachNext();
     },

@@ -222,3 +222,19 @@ t.test('a table that comes in at once is not probed at once', async (t) => {
   );
   t.ok(worst < 300, `at most ${worst} in 100 ms`);
 });
+
+t.test('a newcomer is probed in the running round, not only in the next', async (t) => {
+  let soon = 0;
+  for (let seed = 1; seed <= 20; seed++) {
+    const detector = mesh(
+      Array.from({ length: 200 }, (_, i) => `h${i}`),
+      seed,
+    );
+    run(detector, 0, 20_000, () => true);
+    detector.onRecord('late', version, false, 20_000);
+    run(detector, 20_000, 22_000, () => true);
+    const turns = run(detector, 22_000, 112_000, () => true).filter((a) => a.type === 'ping' && a.host === 'late');
+    soon += turns.length;
+  }
+  t.ok(soon >= 4 && soon <= 16, `one in two within half a round: ${soon} of 20`);
+});
