@@ -21,6 +21,7 @@ import type { InheritedSocket } from './dns/listen-fds.ts';
 import { CLUSTER_DOMAIN, createNames, isBelow } from './dns/resolve.ts';
 import { createDns, type Dns } from './dns/server.ts';
 import { findResolvers } from './dns/upstreams.ts';
+import { createDampedEndpoints, type DampedEndpoints } from './endpoints/damped-endpoints.ts';
 import { createEnvoyAdmin, type EnvoyAdmin } from './envoy/admin.ts';
 import { createProxyConcurrency, type ProxyConcurrency } from './envoy/concurrency.ts';
 import { proxyPaths } from './envoy/paths.ts';
@@ -80,6 +81,7 @@ export interface Rooms {
   readonly gatewaySecrets: GatewaySecrets;
   readonly tlsFiles: TlsFiles;
   readonly gossip: Gossip;
+  readonly endpoints: DampedEndpoints;
   readonly watcher: PortWatcher;
   readonly prober: Prober;
   /** Of a local workload: by who holds its ports, and by its probe. */
@@ -203,10 +205,18 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     log: room('xds'),
     registry,
   });
+  const endpoints = createDampedEndpoints({
+    host: config.host,
+    snapshot: () => gossip.snapshot(),
+    onDue: () => reconciler.request(),
+    clock,
+    log: room('endpoints'),
+    registry,
+  });
   const reconciler: Reconciler = createReconciler({
     config,
     desired,
-    endpoints: () => gossip.snapshot(),
+    endpoints: () => endpoints.snapshot(),
     host: () => found.facts.view(),
     uids: () => found.facts.uids(),
     unresolved: () => found.facts.unresolved(),
@@ -232,6 +242,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     gatewaySecrets,
     tlsFiles,
     gossip,
+    endpoints,
     watcher,
     prober,
     health,

@@ -291,6 +291,7 @@ function createStatus(
       controllers: rooms.controllers(),
       problems: [
         ...(dns?.problems() ?? []),
+        ...rooms.endpoints.problems(),
         ...rooms.prober.problems(),
         ...rooms.concurrency.problems(),
         ...(redirection?.problems() ?? []),
