@@ -2,7 +2,7 @@
  * The endpoint table: one signed record a host, what the own probes say of it, which of its addresses have answered. In: verified records,
  * verdicts of the detector, config. Out: snapshots, digests. Pure: no IO, no clock; a host leaves it only when config drops it.
  */
-import type { EndpointSnapshot, HostEntry, Liveness } from '../../api/gossip/host-record.ts';
+import type { EndpointSnapshot, HostEntry, HostRecord, Liveness } from '../../api/gossip/host-record.ts';
 import { compareRecords } from '../../api/gossip/record-codec.ts';
 import {
   BUCKETS,
@@ -43,6 +43,17 @@ export interface EndpointTable {
   versions(buckets: ReadonlySet<number>): Version[];
 }
 
+/** What a record counts in digests, hashed once. */
+const marks = new WeakMap<HostRecord, { readonly bucket: number; readonly hash: bigint }>();
+
+function markOf(record: HostRecord): { readonly bucket: number; readonly hash: bigint } {
+  const known = marks.get(record);
+  if (known !== undefined) return known;
+  const mark = { bucket: bucketOf(record.host), hash: versionHash(record) };
+  marks.set(record, mark);
+  return mark;
+}
+
 export function createEndpointTable(ownHost: string): EndpointTable {
   const rows = new Map<string, TableRow>();
   /** Proven address -> who holds it, the own host left out: a proof must not cost a look at all rows. */
@@ -53,8 +64,8 @@ export function createEndpointTable(ownHost: string): EndpointTable {
   let cached: EndpointSnapshot | undefined;
 
   const count = (row: VerifiedRecord, sign: 1n | -1n) => {
-    const bucket = bucketOf(row.record.host);
-    sums[bucket] = ((((sums[bucket] as bigint) + sign * versionHash(row.record)) % modulus) + modulus) % modulus;
+    const { bucket, hash } = markOf(row.record);
+    sums[bucket] = ((((sums[bucket] as bigint) + sign * hash) % modulus) + modulus) % modulus;
   };
   const release = ({ record, proven }: TableRow) => {
     for (const address of proven) if (holders.get(address) === record.host) holders.delete(address);
@@ -150,7 +161,7 @@ export function createEndpointTable(ownHost: string): EndpointTable {
     versions(buckets) {
       const out: Version[] = [];
       for (const { record } of rows.values()) {
-        if (buckets.has(bucketOf(record.host)))
+        if (buckets.has(markOf(record).bucket))
           out.push({ host: record.host, epoch: record.epoch, counter: record.counter });
       }
       return out;

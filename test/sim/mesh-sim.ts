@@ -49,6 +49,8 @@ export interface MeshSim {
   host(number: number): SimHost;
   /** Starts the hosts one after the other, evenly within `withinMs`. */
   start(withinMs: number): void;
+  /** Starts all hosts with full tables, proven and answered, as if they had run for long; their links are still to come. */
+  startWarm(): void;
   run(ms: number): Promise<void>;
   /** Runs until `done`, asked each 50 ms; resolves with the time it took, rejects after `withinMs`. */
   until(done: () => boolean, withinMs: number, what: string): Promise<number>;
@@ -199,9 +201,9 @@ export function createMeshSim(size: number, seed: number): MeshSim {
       if (deaths.observers === 0) state.deaths.delete(target);
     }
   };
-  const boot = (number: number) => {
+  const boot = (number: number): SimHost => {
     wire.set(number, 'up');
-    hosts[number] = createSimHost({
+    const host = createSimHost({
       number,
       names,
       address: `10.${number >> 16}.${(number >> 8) & 255}.${number & 255}`,
@@ -216,10 +218,26 @@ export function createMeshSim(size: number, seed: number): MeshSim {
       onVerdict: (target, before, after) => onVerdict(number, target, before, after),
       counts,
     });
-    hosts[number]?.publish();
+    hosts[number] = host;
     const phase = () => Math.floor(random() * 1000);
     ticks[phase()]?.push(number);
     beats[phase()]?.push(number);
+    return host;
+  };
+  const startWarm = () => {
+    const made = names.map((_, number) => {
+      boot(number).publish();
+      return (hosts[number] as SimHost).table.get(names[number] as string) as VerifiedRecord;
+    });
+    for (const [number, host] of hosts.entries())
+      for (const row of made) {
+        if (host === undefined || row.record.host === host.name) continue;
+        host.table.restore(row, row.record.addresses);
+        host.detector.onRecord(row.record.host, row.record, false, schedule.now);
+        host.detector.onAck(row.record.host, schedule.now);
+        state.known[number]! += 1;
+        state.proven[number]! += 1;
+      }
   };
   const works = (host: number) => isUp(host) && wire.awakeAt(host, schedule.now) <= schedule.now;
   const millisecond = () => {
@@ -272,8 +290,9 @@ export function createMeshSim(size: number, seed: number): MeshSim {
     },
     host: (number) => hosts[number] as SimHost,
     start(withinMs) {
-      for (let n = 0; n < size; n++) schedule.at(schedule.now + (n * withinMs) / size, () => boot(n));
+      for (let n = 0; n < size; n++) schedule.at(schedule.now + (n * withinMs) / size, () => void boot(n).publish());
     },
+    startWarm,
     run,
     async until(done, withinMs, what) {
       const begun = schedule.now;
