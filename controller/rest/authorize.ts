@@ -74,7 +74,26 @@ export function ownershipRefusal(
   }
   if (object.kind === 'ServiceEntry' && (spec.addresses ?? []).length > 0)
     return `spec.addresses would capture the traffic of other namespaces, ${keep}`;
+  const port = object.kind === 'ServiceEntry' ? catchingPort(object) : undefined;
+  if (port !== undefined)
+    return `without addresses, port ${port} would capture what other namespaces send to that port of any address, ${keep}`;
   return undefined;
+}
+
+/**
+ * A port of a ServiceEntry that takes connections to that number wherever they go: resolution NONE or DYNAMIC_DNS has no address of its own.
+ * TLS is told apart by its server name, HTTP by its Host, which at a port other than HTTP's own would take bytes of others for HTTP.
+ */
+function catchingPort(object: MeshObject): number | undefined {
+  const { resolution = 'NONE', ports = [] } = (object.spec ?? {}) as {
+    resolution?: string;
+    ports?: readonly { number?: number; protocol?: string }[];
+  };
+  if (resolution !== 'NONE' && resolution !== 'DYNAMIC_DNS') return undefined;
+  const own = ({ number, protocol = '' }: { number?: number; protocol?: string }) =>
+    ['TLS', 'HTTPS'].includes(protocol.toUpperCase()) ||
+    (number === 80 && /^(HTTP|HTTP2|GRPC|GRPC-WEB)$/i.test(protocol));
+  return ports.find((port) => !own(port))?.number;
 }
 
 /** Hosts whose traffic the object shapes for those who see it. */

@@ -211,6 +211,31 @@ t.test('who owns a host', async (t) => {
   const entry = (spec: object) => ({ ...serviceEntry('x', spec), metadata: { name: 'x', namespace: 'shop' } });
   t.match(ownershipRefusal(principal, entry({ addresses: ['10.0.0.1'] }), undefined), /capture the traffic/);
   t.equal(ownershipRefusal(principal, entry({ addresses: ['10.0.0.1'], exportTo: ['.'] }), undefined), undefined);
+  const anywhere = (port: object, more: object = {}) =>
+    ownershipRefusal(
+      principal,
+      entry({ hosts: ['x.shop.svc.cluster.local'], resolution: 'NONE', ports: [port], ...more }),
+      undefined,
+    );
+  for (const [number, protocol] of [
+    [3306, 'TCP'],
+    [3306, undefined],
+    [3306, 'mysql'],
+    [8080, 'HTTP'],
+  ] as const) {
+    t.match(anywhere({ number, protocol }), /port \d+ would capture what other namespaces send/, `${protocol}`);
+    t.match(anywhere({ number, protocol }, { resolution: undefined }), /would capture/, 'NONE is what nothing means');
+    t.match(anywhere({ number, protocol }, { resolution: 'DYNAMIC_DNS' }), /would capture/);
+    t.equal(anywhere({ number, protocol }, { exportTo: ['.'] }), undefined);
+    t.equal(anywhere({ number, protocol }, { resolution: 'STATIC' }), undefined, 'has a virtual address');
+  }
+  for (const [number, protocol] of [
+    [443, 'TLS'],
+    [8443, 'https'],
+    [80, 'HTTP'],
+    [80, 'grpc'],
+  ] as const)
+    t.equal(anywhere({ number, protocol }), undefined, 'told apart by its name');
   const short = entry({ hosts: ['ratings'] });
   t.match(
     ownershipRefusal(principal, short, undefined),
