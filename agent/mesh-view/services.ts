@@ -1,3 +1,4 @@
+import { isMeshPort } from '../../api/resources/formats.ts';
 import type { ObjectKey } from '../../api/resources/object.ts';
 import type { Instance, Member } from './members.ts';
 import { acrossNetworks, networkGateways, type Placed } from './networks.ts';
@@ -152,7 +153,8 @@ function endpointOf(
   const served: Record<number, { port: number; mtls: boolean }> = {};
   for (const port of ports) {
     const number = targetOf(member, port);
-    if (number !== undefined) served[port.number] = { port: number, mtls: member.mtls(number) };
+    // The mesh's own ports are nobody's to serve: a name, or a host's address, would lead there.
+    if (number !== undefined && !isMeshPort(number)) served[port.number] = { port: number, mtls: member.mtls(number) };
   }
   return {
     id: instance.id,
@@ -162,6 +164,7 @@ function endpointOf(
     locality: member.locality,
     weight: Math.max(1, instance.weight),
     health: instance.health,
+    ...(instance.host === undefined ? {} : { host: instance.host }),
     namespace: member.namespace,
     workload: member.name,
   };

@@ -45,6 +45,8 @@ export interface EndpointView {
   readonly health: Health;
   /** Its addresses are those of its network's gateway. */
   readonly viaGateway?: true;
+  /** Host of the mesh that has these addresses, as gossip proved. Absent: an object says so, and nobody else. */
+  readonly host?: string;
   readonly namespace: string;
   /** Name of the WorkloadGroup or WorkloadEntry, for telemetry. */
   readonly workload: string;

@@ -12,9 +12,12 @@ import type { MeshView, ServicePort } from '../mesh-view/view.ts';
 import { cidr, duration, extension, type JsonObject } from './json.ts';
 import { clusterName } from './names.ts';
 
+/** IPv4 in IPv6's clothes: mapped, and what NAT64 (RFC 6052) or the host itself would take for loopback, nobody or the metadata service. */
+const DISGUISED = ['::ffff:0:0/96', '64:ff9b::/104', '64:ff9b::7f00:0/104', '64:ff9b::a9fe:0/112'];
+
 /** Addresses that no name may lead to: those that no endpoint may have (DESIGN 3.2), IPv4 in IPv6's clothes, and the host's own. Sorted. */
 export function refusedRanges({ host, vipRanges }: MeshView): readonly string[] {
-  return [...new Set([...REFUSED_RANGES, '::ffff:0:0/96', ...vipRanges, ...host.addresses])].sort();
+  return [...new Set([...REFUSED_RANGES, ...DISGUISED, ...vipRanges, ...host.addresses])].sort();
 }
 
 /** Names that one proxy keeps at once, and for how long after their last use. */

@@ -3,6 +3,8 @@
  * endpoints. Out: chains that know connections to such an address for the service's, and a cluster that goes where the client went, as the
  * service's peers are to be spoken to. One chain an address: an endpoint that comes or goes drains nobody else's connections.
  */
+import { ROOT_NAMESPACE } from '../../api/resources/registry.ts';
+import type { ClientView } from '../mesh-view/lookup.ts';
 import type { EndpointView, ServicePort, ServiceView } from '../mesh-view/view.ts';
 import type { ClusterPlan } from './cluster-plan.ts';
 import { cidr, type JsonObject } from './json.ts';
@@ -36,14 +38,22 @@ interface Door {
 }
 
 /** Addresses of all endpoints, at the port where they serve; and at the service's own port where they all serve at one. */
-function doors(service: ServiceView, port: ServicePort): readonly Door[] {
+function doors(client: ClientView, service: ServiceView, port: ServicePort): readonly Door[] {
   const same = commonTarget(service, port) !== undefined;
   const found = new Map<string, Door>();
-  for (const endpoint of direct(service, port))
+  for (const endpoint of direct(service, port).filter((one) => isKnown(client, service, one)))
     for (const address of endpoint.addresses)
       for (const number of [endpoint.ports[port.number]?.port as number, ...(same ? [port.number] : [])])
         found.set(`${address} ${number}`, { address, port: number });
   return [...found.values()];
+}
+
+/**
+ * An address that an object alone names (WorkloadEntry) may be anybody's: what other namespaces send there is not the service's to lead.
+ * Only its own namespace's clients, and everyone's for the root namespace, take its word.
+ */
+function isKnown(client: ClientView, { namespace }: ServiceView, endpoint: EndpointView): boolean {
+  return endpoint.host !== undefined || client.namespace === namespace || namespace === ROOT_NAMESPACE;
 }
 
 /** The one port at which every endpoint serves, if there is one. */
@@ -61,7 +71,7 @@ function direct(service: ServiceView, port: ServicePort): readonly EndpointView[
 /** Chains of bytes: VirtualServices' rules as for any service; without one, to the address that the client chose. */
 export function headlessTcp(context: Context, service: ServiceView, port: ServicePort): readonly TcpRoute[] {
   const whole = clusterName(context.client, service, port.number);
-  return doors(service, port).flatMap(({ address, port: number }) =>
+  return doors(context.client, service, port).flatMap(({ address, port: number }) =>
     tcpRoutes(context, service, port, [address]).map((route) => ({
       ...route,
       name: `${route.name}_.${address}_.${number}`,
@@ -79,7 +89,7 @@ export function headlessHttp(
 ):
   | { readonly route: XdsResource; readonly matches: readonly { readonly name: string; readonly match: JsonObject }[] }
   | undefined {
-  const matches = doors(service, port).map(({ address, port: number }) => ({
+  const matches = doors(scope.client, service, port).map(({ address, port: number }) => ({
     name: `${number}_http_${service.host}_${address}`,
     match: { destination_port: number, prefix_ranges: [cidr(address)] },
   }));

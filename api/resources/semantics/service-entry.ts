@@ -153,6 +153,8 @@ function checkHostsByPort(spec: ServiceEntrySpec, report: Report): void {
       );
   if (spec.resolution !== 'DYNAMIC_DNS') return;
   for (const [i, port] of (spec.ports ?? []).entries())
+    if (!port.targetPort) checkNoMeshPort(port.number, `spec.ports[${i}].number`, report);
+  for (const [i, port] of (spec.ports ?? []).entries())
     if (
       port.targetPort &&
       port.targetPort !== port.number &&

@@ -147,3 +147,68 @@ test('what the resolving clusters may never reach', async (t) => {
   ])
     t.match(text, `"address_prefix":"${range}"`);
 });
+
+test('an address that only a WorkloadEntry names leads nobody else’s calls away', async (t) => {
+  const evil = { namespace: 'evil' };
+  const trap = (namespace: string) => [
+    object(
+      'Service',
+      'h',
+      {
+        clusterIP: 'None',
+        selector: { app: 'trap' },
+        ports: [
+          { name: 'tcp', port: 3306 },
+          { name: 'http', port: 80 },
+        ],
+      },
+      { namespace },
+    ),
+    object('WorkloadEntry', 'w', { address: '10.0.0.9', labels: { app: 'trap' } }, { namespace }),
+  ];
+  const own = `h.evil.svc.cluster.local`;
+  const away = object(
+    'VirtualService',
+    'h',
+    { hosts: [own], tcp: [{ route: [{ destination: { host: own } }] }] },
+    evil,
+  );
+  const calls: readonly Omit<Call, 'listener'>[] = [
+    { address: '10.0.0.9', port: 3306 },
+    { address: '10.0.0.9', port: 80, http: { host: 'who' } },
+  ];
+  for (const [namespace, caught] of [
+    ['evil', false],
+    ['default', true],
+    ['istio-system', true],
+  ] as const) {
+    const set = setOf([...trap(namespace), ...(namespace === 'evil' ? [away] : [])]);
+    for (const call of calls) {
+      const [cluster = ''] = Object.keys(simulate(set, { listener: 15001, ...call }).clusters ?? {});
+      t.equal(cluster.includes(`h.${namespace}.`), caught, `${namespace} ${call.port}: ${cluster}`);
+    }
+  }
+});
+
+test('no endpoint serves at a port of the mesh’s own', async (t) => {
+  const host = 'x.evil.svc.cluster.local';
+  const view = meshView({
+    objects: [
+      ...BASE,
+      object(
+        'ServiceEntry',
+        'x',
+        {
+          hosts: [host],
+          resolution: 'DNS',
+          ports: [15020, 15001, 15300, 80].map((number) => ({ number, name: `p${number}`, protocol: 'TCP' })),
+          endpoints: [{ address: 'metrics.example' }],
+        },
+        { namespace: 'evil' },
+      ),
+    ],
+    hosts: HOSTS,
+  });
+  const [endpoint] = view.services.find((one) => one.host === host)?.endpoints ?? [];
+  t.same(Object.keys(endpoint?.ports ?? {}), ['80']);
+});
