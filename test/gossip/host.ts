@@ -1,6 +1,6 @@
 /**
  * One host's gossip room in a process of its own. argv[2]: a JSON file of HostFile. Prints one JSON line a change: liveness by host, and whether
- * the addresses are proven. SIGTERM leaves in order.
+ * the addresses are proven, what it spent and refused. SIGUSR2: prints one now. SIGTERM leaves in order.
  */
 import { createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -50,7 +50,7 @@ const tell = () => {
     e.liveness === 'alive' && e.provenAddresses.length === 0 ? 'unproven' : e.liveness,
   ]);
   process.stdout.write(
-    `${JSON.stringify({ hosts: Object.fromEntries(hosts), cpuMs: process.cpuUsage().user / 1000 + process.cpuUsage().system / 1000, rss: process.memoryUsage().rss })}\n`,
+    `${JSON.stringify({ hosts: Object.fromEntries(hosts), cpuMs: process.cpuUsage().user / 1000 + process.cpuUsage().system / 1000, rss: process.memoryUsage().rss, refused: gossip.refusals() })}\n`,
   );
 };
 gossip.onChange(tell);

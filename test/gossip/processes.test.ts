@@ -1,79 +1,9 @@
 /** Three hosts, each a process: what SIGKILL, SIGSTOP and SIGTERM look like to the others, and what one host costs when idle. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import t, { type Test } from 'tap';
-import type { HostGrant } from '../../api/signed-config/desired-config.ts';
-import { createTestCa } from '../builders/test-ca.ts';
-import type { HostFile } from './host.ts';
+import t from 'tap';
 import { until } from './mesh.ts';
+import { setUp } from './process-mesh.ts';
 
 t.setTimeout(120_000);
-
-interface HostProcess {
-  readonly child: ChildProcess;
-  last: { hosts: Record<string, string>; cpuMs: number; rss: number };
-  lines: number;
-  exited: number | null | undefined;
-}
-
-function setUp(t: Test, count: number) {
-  const ca = createTestCa();
-  const dir = t.testdir();
-  const octet = 1 + ((process.pid * 13) % 250);
-  const port = 15300;
-  const address = (n: number) => `127.${octet}.9.${n + 1}`;
-  const grants: HostGrant[] = Array.from({ length: count }, (_, n) => ({
-    host: `h${n}`,
-    epoch: 1,
-    workloadGroups: [],
-    gossipAddresses: [`${address(n)}:${port}`],
-  }));
-  const running = new Map<string, HostProcess>();
-  const start = (n: number) => {
-    const { chainPem, privateKeyPem } = ca.host(`h${n}`);
-    const file: HostFile = {
-      host: `h${n}`,
-      trustDomain: ca.trustDomain,
-      address: address(n),
-      port,
-      dir,
-      chainPem,
-      privateKeyPem,
-      grants,
-      intermediatePem: ca.intermediatePem,
-    };
-    const path = join(dir, `h${n}.json`);
-    writeFileSync(path, JSON.stringify(file), { mode: 0o600 });
-    const child = spawn(process.execPath, ['--max-semi-space-size=1', join(import.meta.dirname, 'host.ts'), path], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const host: HostProcess = { child, last: { hosts: {}, cpuMs: 0, rss: 0 }, lines: 0, exited: undefined };
-    let rest = '';
-    child.stdout?.on('data', (chunk: Buffer) => {
-      const parts = (rest + chunk).split('\n');
-      rest = parts.pop() ?? '';
-      for (const line of parts) {
-        host.last = JSON.parse(line);
-        host.lines += 1;
-      }
-    });
-    child.on('exit', (code) => {
-      host.exited = code;
-    });
-    running.set(`h${n}`, host);
-    return host;
-  };
-  t.teardown(() => {
-    for (const { child } of running.values()) child.kill('SIGKILL');
-  });
-  for (let n = 0; n < count; n++) start(n);
-  const see = (observers: string[], host: string, state: string) =>
-    observers.every((o) => running.get(o)?.last.hosts[host] === state);
-  const show = () => JSON.stringify([...running].map(([h, p]) => [h, p.last.hosts]));
-  const whole = () => until(() => [...running.keys()].every((h) => see([...running.keys()], h, 'alive')), 20_000, show);
-  return { running, start, see, show, whole };
-}
 
 t.test('killed, frozen, stopped in order, and back', async (t) => {
   const { running, start, see, show, whole } = setUp(t, 3);
