@@ -40,6 +40,10 @@ export interface TestMesh {
   add(
     host: string,
     options?: {
+      /** Where gossip listens, what it tells peers to dial, and its port; default: the host's one address, the mesh's port. */
+      listen?: string[];
+      advertise?: string[];
+      port?: number;
       start?: boolean;
       identity?: TestIdentity;
       seeds?: string[];
@@ -86,15 +90,16 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
     address: string,
     registry: Registry,
     seeds: string[],
+    network: { listen?: string[]; advertise?: string[]; port?: number },
   ) =>
     createGossip({
       host,
       trustDomain: ca.trustDomain,
       identity: () => self.identity,
       grants: view,
-      listenAddresses: [address],
-      port,
-      advertiseAddresses: [address],
+      listenAddresses: network.listen ?? [address],
+      port: network.port ?? port,
+      advertiseAddresses: network.advertise ?? [address],
       seeds: () => seeds,
       addressAllowed: () => true,
       tablePath: join(dir, `${host}.table.json`),
@@ -134,12 +139,12 @@ export function createTestMesh(count: number, log: Logger = silentLogger, port =
         stop: () => self.gossip.stop(),
         async restart() {
           self.registry = new Registry();
-          self.gossip = make(self, host, address, self.registry, options.seeds ?? []);
+          self.gossip = make(self, host, address, self.registry, options.seeds ?? [], options);
           await self.gossip.start(new AbortController().signal);
           await self.gossip.publishOwn(fields);
         },
       };
-      self.gossip = make(self, host, address, registry, options.seeds ?? []);
+      self.gossip = make(self, host, address, registry, options.seeds ?? [], options);
       hosts.set(host, self);
       if (options.start !== false) {
         await self.gossip.start(new AbortController().signal);
