@@ -41,9 +41,17 @@ export type SyncMessage =
 
 const TYPES = ['digest', 'equal', 'buckets', 'versions', 'records', 'busy'] as const;
 
+/** Hashing each name in each comparison was most of its cost. Emptied when full: names come from peers. */
+const buckets = new Map<string, number>();
+
 /** The bucket of a host: the first six bits of a hash, so that hosts spread evenly whatever their names. */
 export function bucketOf(host: string): number {
-  return (createHash('sha256').update(host).digest()[0] as number) % BUCKETS;
+  const known = buckets.get(host);
+  if (known !== undefined) return known;
+  const bucket = (createHash('sha256').update(host).digest()[0] as number) % BUCKETS;
+  if (buckets.size >= MAX_VERSIONS) buckets.clear();
+  buckets.set(host, bucket);
+  return bucket;
 }
 
 /** One version as a number that is added up modulo 2^256: order does not matter, and an insider cannot cancel another's (XOR can). */

@@ -140,24 +140,25 @@ export function createMeshSim(size: number, seed: number): MeshSim {
   };
   /** A stranger's datagram is dropped: whom it does not know a host does not answer. */
   const knows = (host: number, other: number) => hosts[host]?.table.get(names[other] as string) !== undefined;
-  /** A probe, directly or through another; what becomes of it is known when it is sent, only the answer takes its time. */
-  const probe = (from: number, target: number, via?: number) => {
+  /** A probe, directly or through another; what becomes of it is known when it is sent, only the answer takes its time. False: none comes. */
+  const probe = (from: number, target: number, via?: number): boolean => {
     const path = via === undefined ? [from, target] : [from, via, target];
     let at = schedule.now;
     for (let i = 1; i < path.length; i++) {
       const [near, far] = [path[i - 1] as number, path[i] as number];
-      if (!passes(near, far) || !knows(far, near)) return;
+      if (!passes(near, far) || !knows(far, near)) return false;
       at = wire.awakeAt(far, at + wire.hop());
     }
-    if (via !== undefined && !knows(target, from)) return;
+    if (via !== undefined && !knows(target, from)) return false;
     const far = hosts[target];
     if (far?.detector.liveness(names[from] as string) === 'dead' && via === undefined)
       schedule.at(at, () => far.detector.probeSoon(names[from] as string, schedule.now, 'it probes this host'));
     for (let i = path.length - 1; i > 0; i--) {
-      if (!passes(path[i] as number, path[i - 1] as number)) return;
+      if (!passes(path[i] as number, path[i - 1] as number)) return false;
       at = wire.awakeAt(path[i - 1] as number, at + wire.hop());
     }
     schedule.message(at, via === undefined ? ANSWER : ANSWER_BY_RELAY, from, target);
+    return true;
   };
   const onAnswer = (from: number, target: number, byRelay: boolean) => {
     const host = hosts[from];
@@ -171,7 +172,7 @@ export function createMeshSim(size: number, seed: number): MeshSim {
     const row = hosts[from]?.table.get(names[target] as string);
     if (row === undefined || !isUp(from) || row.proven.length > 0 || row.liveness === 'dead' || row.liveness === 'left')
       return;
-    probe(from, target);
+    if (probe(from, target)) return;
     const wait = Math.min(MAX_PROOF_RETRY_MS, PROOF_RETRY_MS * 2 ** tries);
     schedule.message(schedule.now + wait, PROOF - Math.min(tries + 1, 20), from, target);
   };
@@ -213,7 +214,7 @@ export function createMeshSim(size: number, seed: number): MeshSim {
       links,
       pubsub,
       probe: (target, via) =>
-        probe(number, numbers.get(target) as number, via === undefined ? undefined : numbers.get(via)),
+        void probe(number, numbers.get(target) as number, via === undefined ? undefined : numbers.get(via)),
       onMerged: (verified, isNew) => onMerged(number, verified, isNew),
       onVerdict: (target, before, after) => onVerdict(number, target, before, after),
       counts,
