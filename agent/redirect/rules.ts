@@ -52,7 +52,8 @@ export const NO_RULES: ReadonlyMap<TableName, OwnedTable> = new Map([
  * as that workload. (b) Over `lo` a workload's port takes root, the proxy, its owners and those allowed, unless PERMISSIVE: anyone else
  * would slip past mTLS and policy. (c) The proxy reaches nothing on loopback but a resolver: a name that an operator wrote, or its DNS answer,
  * would lead it to services that are this host's own (seen: endpoint `ip6-localhost`). What the redirects themselves send there is let by, and
- * the inbound leg to where a Sidecar says that the application is. (e) A socket of the proxy's own takes the workload's user and root only.
+ * the inbound leg to where a Sidecar says that the application is. Nor anything link-local: there clouds hand out this machine's own
+ * credentials (169.254.169.254), and no connection of a workload's to it is captured. (e) A socket of the proxy's own takes the workload's user and root only.
  */
 function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
   const meshPorts = [...spec.workloads.map((w) => w.outboundPort), spec.inboundPort];
@@ -66,6 +67,7 @@ function renderFilter(spec: RedirectSpec, family: Family): OwnedTable {
     ...straight(CHAINS.guardOut, '-o lo '),
     ...guardLocal(spec, family),
     `${own} -m tcp ! --dport 53 -m conntrack ! --ctstate DNAT ${RESET}`,
+    `-A ${CHAINS.guardOut} -d ${LINK_LOCAL[family]} -p tcp -m owner --uid-owner ${spec.proxyUid} -m tcp ! --dport 53 ${RESET}`,
   ];
   if (guarded.length > 0) {
     const anywhere = sorted([0, spec.proxyUid, ...spec.loopbackAllowUids]);

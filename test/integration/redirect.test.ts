@@ -85,6 +85,8 @@ for (const backend of ['nft', 'legacy'] as const) {
       [UID.web, 'fd09::2', 22, 'PEER'],
       [UID.web, '10.9.0.2', 15300, 'PEER'],
       [UID.web, '169.254.169.254', 80, 'META'], // the cloud's metadata
+      [UID.stranger, '169.254.169.254', 80, 'META'],
+      [UID.proxy, '169.254.169.254', 80, 'ECONNREFUSED'], // guard c: no name that an operator wrote leads the proxy there
       [UID.web, '127.0.0.1', 5555, 'LOCAL'], // loopback destinations
       [UID.web, '10.9.0.2', 53, 'DNS15053'], // DNS by tcp
       [UID.news, 'fd09::2', 53, 'DNS15054'],
@@ -282,7 +284,7 @@ for (const backend of ['nft', 'legacy'] as const) {
 t.test('legacy: the lock of another iptables is waited for, then its holder is named', async (t) => {
   const { host, deps } = await openHost(t, 'lock', 'legacy');
   host.run('iptables-legacy', '-L', '-n'); // makes the lock file
-  const holder = spawn('flock', ['/run/xtables.lock', 'sleep', '60'], { stdio: 'ignore' });
+  const holder = spawn('flock', ['-o', '/run/xtables.lock', 'sleep', '60'], { stdio: 'ignore' });
   t.teardown(() => holder.kill());
   await until(() => {
     const lock = statSync('/run/xtables.lock').ino;
@@ -316,6 +318,31 @@ t.test('rules that someone else damaged are mended', async (t) => {
   await host.listen(UID.web, '127.0.0.1', 8080, 'WEB');
   t.equal(await host.connect(UID.stranger, '127.0.0.1', 8080), 'ECONNREFUSED');
 });
+
+for (const backend of ['nft', 'legacy'] as const)
+  t.test(`${backend}: another program flushes while the rules are written`, async (t) => {
+    const { host, deps } = await openHost(t, 'race', backend);
+    await applyRedirect(deps, spec, options);
+    const whole = host.snapshot();
+    for (const [when, flushed] of [
+      ['before', 'OUTPUT'],
+      ['after', 'MESH_OUTPUT'],
+    ] as const) {
+      let flushes = 0;
+      const exec: Exec = async (file, args, o) => {
+        const disturbed = /^iptables.*-restore$/.test(file) && flushes === 0;
+        if (disturbed) flushes += 1;
+        if (disturbed && when === 'before') host.run(`iptables-${backend}`, '-t', 'nat', '-F', flushed);
+        const ran = await host.exec(file, args, o);
+        if (disturbed && when === 'after') host.run(`iptables-${backend}`, '-t', 'nat', '-F', flushed);
+        return ran;
+      };
+      host.run(`iptables-${backend}`, '-t', 'nat', '-D', 'MESH_OUTPUT', '1');
+      t.equal((await applyRedirect({ ...deps, exec }, spec, options)).changed, true);
+      t.equal(flushes, 1);
+      t.equal(host.snapshot(), whole, `flushed ${when} the write: written again`);
+    }
+  });
 
 /** nft lists tables in the order of their making, which a foreign restore does not keep either. */
 function sortTables(snapshot: string): string {
