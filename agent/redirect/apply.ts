@@ -228,31 +228,57 @@ export function upToDate(
   return current.jumpsLead && seen?.wanted === ownedText(wanted) && seen.shown === ownedText(current);
 }
 
+/** Another program that writes at the same moment (a flush between our write and our look) is no reason to give up at once. */
+const WRITES = 3;
+
 async function writeFamily(
   { backend, before, state }: Undo,
   family: Family,
   wanted: ReadonlyMap<TableName, OwnedTable>,
 ): Promise<{ after: ReadonlyMap<TableName, ReadTable>; done: string[] }> {
-  const tables = before.get(family)!;
-  const isStale = (name: TableName) =>
-    !upToDate(tables.get(name)!, wanted.get(name)!, state.applied[`${family}/${name}`]);
-  const stale = TABLES.filter(isStale);
-  if (stale.length === 0) return { after: tables, done: [] };
-  await backend.restore(family, stale.map((name) => restoreText(name, tables.get(name)!, wanted.get(name)!)).join(''));
-  const after = (await readAll(backend, [family])).get(family)!;
-  for (const name of stale) verify(family, name, after.get(name)!, wanted.get(name)!);
-  return { after, done: stale.map((name) => `${family}/${name}`) };
+  const done = new Set<string>();
+  let tables = before.get(family)!;
+  for (let writes = 1; ; writes += 1) {
+    const stale = TABLES.filter(
+      (name) => !upToDate(tables.get(name)!, wanted.get(name)!, state.applied[`${family}/${name}`]),
+    );
+    if (stale.length === 0) return { after: tables, done: [...done] };
+    const text = stale.map((name) => restoreText(name, tables.get(name)!, wanted.get(name)!)).join('');
+    const refused = await backend.restore(family, text).then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    );
+    const after = (await readAll(backend, [family])).get(family)!;
+    for (const name of stale) done.add(`${family}/${name}`);
+    const wrong = stale.find((name) => !isWritten(after.get(name)!, wanted.get(name)!));
+    if (refused === undefined && wrong === undefined) return { after, done: [...done] };
+    // a refusal that changed nothing would come again
+    if (writes === WRITES || (refused !== undefined && TABLES.every((name) => sameOwned(after, tables, name))))
+      throw refused?.error ?? verifyError(family, wrong!);
+    tables = after;
+  }
 }
 
 /** iptables-restore said yes; still the kernel is asked: as many rules in each chain as were written, and our jumps in the lead. */
-function verify(family: Family, name: TableName, after: ReadTable, wanted: OwnedTable): void {
-  const same =
+function isWritten(after: ReadTable, wanted: OwnedTable): boolean {
+  return (
     after.jumpsLead &&
     after.jumps.length === wanted.jumps.length &&
     after.chains.size === wanted.chains.size &&
-    [...wanted.chains].every(([chain, rules]) => after.chains.get(chain)?.length === rules.length);
-  if (!same)
-    throw new MeshError('REDIRECT_VERIFY', `${family} ${name}: the kernel does not have the rules that were written`);
+    [...wanted.chains].every(([chain, rules]) => after.chains.get(chain)?.length === rules.length)
+  );
+}
+
+function sameOwned(
+  a: ReadonlyMap<TableName, ReadTable>,
+  b: ReadonlyMap<TableName, ReadTable>,
+  name: TableName,
+): boolean {
+  return ownedText(a.get(name)!) === ownedText(b.get(name)!);
+}
+
+function verifyError(family: Family, name: TableName): MeshError {
+  return new MeshError('REDIRECT_VERIFY', `${family} ${name}: the kernel does not have the rules that were written`);
 }
 
 /** Puts back what stood before; the error that started it is returned with what, if anything, could not be put back. */
