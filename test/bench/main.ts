@@ -12,6 +12,7 @@ const BENCHES: Readonly<Record<string, () => Promise<object>>> = {
   'config-by-gossip': async () =>
     (await import('./config-by-gossip.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   gossip: async () => (await import('./gossip/gossip.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
+  simulation: async () => (await import('./simulation.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   mesh: async () => (await import('./mesh.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
 };
 

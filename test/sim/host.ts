@@ -12,12 +12,12 @@ import { createSyncService, type SyncService } from '../../agent/gossip/sync-ser
 import { createTopicJudge, TOPICS, type TopicJudge } from '../../agent/gossip/topics.ts';
 import type { VerifiedRecord } from '../../agent/gossip/trust.ts';
 import { encodeAccusation } from '../../api/gossip/accusation.ts';
-import type { HostRecord, Liveness } from '../../api/gossip/host-record.ts';
+import type { Liveness } from '../../api/gossip/host-record.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import type { Links } from './links.ts';
 import type { Pubsub, Topic } from './pubsub.ts';
-import type { Records } from './records.ts';
+import { type Records, recordOf } from './records.ts';
 
 const REFUTE_EVERY_MS = 30_000;
 /** CPU to verify a record that came by comparison. */
@@ -191,20 +191,5 @@ export function createSimHost(deps: HostDeps): SimHost {
       synced = true;
     },
     tick: () => linker.tick(never),
-  };
-}
-
-/** As an agent of one address and one workload publishes it. */
-function recordOf(host: string, address: string, counter: number): HostRecord {
-  return {
-    host,
-    epoch: 1,
-    counter,
-    capability: 1,
-    network: 'default',
-    addresses: [address],
-    gossipAddresses: [`${address}:15300`],
-    probeKey: Buffer.alloc(32, host).toString('base64'),
-    workloads: [{ group: 'default/web', health: 'healthy' }],
   };
 }

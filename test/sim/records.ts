@@ -60,3 +60,18 @@ export function createRecords(names: readonly string[], grants: ReadonlyMap<stri
     trust,
   };
 }
+
+/** As an agent of one address and one workload publishes it. */
+export function recordOf(host: string, address: string, counter: number): HostRecord {
+  return {
+    host,
+    epoch: 1,
+    counter,
+    capability: 1,
+    network: 'default',
+    addresses: [address],
+    gossipAddresses: [`${address}:15300`],
+    probeKey: Buffer.alloc(32, host).toString('base64'),
+    workloads: [{ group: 'default/web', health: 'healthy' }],
+  };
+}
