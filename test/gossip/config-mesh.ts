@@ -40,7 +40,7 @@ export interface ConfigMesh {
   /** Hosts that reach no controller; a change holds for their next request, and ends those that wait. */
   cut(hosts: readonly string[]): void;
   served(): Served;
-  add(host: string, options?: { overGossip?: boolean }): Promise<ConfigHost>;
+  add(host: string, options?: { overGossip?: boolean; seeds?: string[] }): Promise<ConfigHost>;
   stop(): Promise<void>;
 }
 
@@ -80,8 +80,8 @@ export async function createConfigMesh(count: number, direct?: number): Promise<
       }
     },
     served: server.served,
-    async add(host, { overGossip = true } = {}) {
-      const gossipHost = await mesh.add(host);
+    async add(host, { overGossip = true, seeds = [] } = {}) {
+      const gossipHost = await mesh.add(host, { seeds });
       const { gossip } = gossipHost;
       const cacheDir = join(dir, host);
       const cache = createConfigCache(cacheDir);
