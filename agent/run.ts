@@ -271,7 +271,7 @@ function createStatus(
   const startedAt = clock.now();
   const { controlplane, gossip, hostApi, identity, reconciler, watcher, xds, dns } = rooms;
   return () => {
-    const peers = { alive: 0, suspect: 0, dead: 0 };
+    const peers = { alive: 0, suspect: 0, dead: 0, links: gossip.links() };
     for (const { state } of gossip.peers()) {
       if (state === 'alive' || state === 'suspect') peers[state] += 1;
       else peers.dead += 1;
@@ -287,6 +287,7 @@ function createStatus(
       reconciler,
       watched: watcher.states(),
       peers,
+      gossipRefused: gossip.refusals(),
       contacts: hostApi.contacts(),
       controllers: rooms.controllers(),
       problems: [

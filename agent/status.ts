@@ -19,6 +19,7 @@ export interface StatusSources {
   readonly reconciler: Pick<Reconciler, 'last' | 'refused'>;
   readonly watched: ReadonlyMap<string, WatchedState>;
   readonly peers: HostStatus['peers'];
+  readonly gossipRefused: NonNullable<HostStatus['gossipRefused']>;
   readonly contacts: ReturnType<HostApi['contacts']>;
   readonly controllers: readonly string[];
   /** Of the parts that have no status of their own. */
@@ -61,6 +62,7 @@ export function agentStatus(from: StatusSources): AgentStatus {
     refused: from.reconciler.refused(),
     workloads,
     peers: from.peers,
+    gossipRefused: from.gossipRefused,
     problems: [...new Set(problems)].slice(0, 50),
     ready: from.ready,
     startedAt: new Date(from.startedAt).toISOString(),

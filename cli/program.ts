@@ -148,10 +148,13 @@ function hostCommands(program: Commander, command: Make): void {
   ).addOption(output());
   command(
     program,
-    'peers',
-    'on a host: the hosts it knows by gossip',
+    'peers [graph]',
+    'on a host: the hosts it knows by gossip; graph: who is linked to whom, as all hosts report',
     async () => (await import('./commands/peers.ts')).peers,
-  ).addOption(output());
+  )
+    .option('--watch [seconds]', 'print the table again and again (default: every 2 seconds)')
+    .option('--dot', 'graph in Graphviz’s language')
+    .addOption(output());
   const config = program.command('config').description('on a host: what its agent works with').exitOverride();
   command(
     config,

@@ -1,5 +1,5 @@
 import { hasCode, MeshError } from '../../api/errors.ts';
-import type { RefusedResource } from '../../api/http/agent-api.ts';
+import type { GossipRefusal, RefusedResource } from '../../api/http/agent-api.ts';
 import { type Host, type MeshStatus, OPERATOR_API } from '../../api/http/operator-api.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import { type KindInfo, kindByName } from '../../api/resources/registry.ts';
@@ -78,6 +78,7 @@ export function hostText(host: Host, meshGeneration: number, now: number): strin
   );
   const text = lines.map(plain);
   text.push(...problemLines(status.problems), ...workloadLines(status.workloads), ...refusedLines(status.refused));
+  text.push(...gossipLines(status.gossipRefused ?? [], now));
   return text.join('\n');
 }
 
@@ -102,6 +103,20 @@ function workloadLines(workloads: NonNullable<Host['status']>['workloads']): str
 function refusedLines(refused: readonly RefusedResource[]): string[] {
   if (refused.length === 0) return ['Refused:      nothing'];
   return ['Refused by Envoy (each keeps its last good version):', ...refused.flatMap(refusedText)];
+}
+
+/** What the host's gossip refused in the last hour, by whose fault it was. */
+function gossipLines(refused: readonly GossipRefusal[], now: number): string[] {
+  if (refused.length === 0) return ['Gossip refused: nothing in the last hour'];
+  const rows = refused.map(({ host, reason, count, lastAt, detail }) => [
+    host,
+    reason,
+    String(count),
+    `${age(Date.parse(lastAt), now)} ago`,
+    detail ?? '',
+  ]);
+  const table = renderTable(['from', 'reason', 'times', 'last', 'what'], rows);
+  return ['Gossip refused:', ...table.split('\n').map((line) => `  ${line}`)];
 }
 
 function refusedText(one: RefusedResource): string[] {

@@ -62,6 +62,10 @@ function agentText(agent: AgentStatus, now: number): string {
         `  ${one.group} ${one.health} ${one.spiffeId ?? 'no certificate'}${one.svidNotAfter ? ` until ${one.svidNotAfter}` : ''}`,
     ),
     ...agent.refused.map((one) => `Refused:      ${one.resource}: ${one.message}`),
+    ...(agent.gossipRefused ?? []).map(
+      ({ host, reason, count, lastAt, detail }) =>
+        `Gossip:       refused ${host} ${count} times: ${reason}${detail === undefined ? '' : ` (${detail})`}, last ${age(Date.parse(lastAt), now)} ago`,
+    ),
     ...problems(agent.problems),
   ];
   return lines.map(plain).join('\n');

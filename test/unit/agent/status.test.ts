@@ -1,5 +1,5 @@
 import { test } from 'tap';
-import { agentStatus, type StatusSources } from '../../../agent/status.ts';
+import { agentStatus, hostStatus, type StatusSources } from '../../../agent/status.ts';
 
 /** An agent whose Envoy refused some resources, and what its view says of gateways. */
 function sources(refused: { resource: string; message: string }[], gatewayProblems: string[] = []): StatusSources {
@@ -18,7 +18,8 @@ function sources(refused: { resource: string; message: string }[], gatewayProble
     identity: { svids: [], problems: [] },
     reconciler: { last: () => run, refused: () => [] },
     watched: new Map(),
-    peers: { alive: 0, suspect: 0, dead: 0 },
+    peers: { alive: 0, suspect: 0, dead: 0, links: ['b'] },
+    gossipRefused: [{ host: 'b', reason: 'hostile', count: 1, lastAt: '2026-11-25T05:59:20Z' }],
     contacts: new Map(),
     controllers: [],
     problems: [],
@@ -52,4 +53,10 @@ test('gateways are among the workloads; what their Gateways lack is said', async
   const status = agentStatus(sources([], ['Gateway a/b: port 80 (http) is left out: x']));
   t.match(status.workloads, [{ group: 'istio-system/edge', health: 'healthy' }]);
   t.match(status.problems, [/Gateway a\/b/]);
+});
+
+test('controllers hear whom gossip refused and whom it is linked to', async (t) => {
+  const status = hostStatus(agentStatus(sources([])));
+  t.same(status.peers.links, ['b']);
+  t.match(status.gossipRefused, [{ host: 'b', reason: 'hostile' }]);
 });

@@ -141,7 +141,10 @@ tap.test('describe a host: generation, refusals in Envoy’s words, problems', a
         },
       ],
       workloads: [{ group: 'default/reviews', health: 'healthy', spiffeId: 'spiffe://t/ns/default/sa/r' }],
-      peers: { alive: 2, suspect: 0, dead: 0 },
+      peers: { alive: 2, suspect: 0, dead: 0, links: ['b'] },
+      gossipRefused: [
+        { host: 'x9', reason: 'group-not-granted', count: 3, lastAt: '2026-11-25T05:59:20Z', detail: 'default/pay' },
+      ],
       problems: ['clock off'],
     },
   };
@@ -161,14 +164,33 @@ tap.test('describe a host: generation, refusals in Envoy’s words, problems', a
     t.match(out, /7 verified, 6 acknowledged by Envoy; the mesh is at 7/);
     t.match(out, /Listener l \(generation 7\)\n {4}from VirtualService\/default\/reviews\n {4}bad regex/);
     t.match(out, /clock off/);
+    t.match(out, /Gossip refused:\n.*\n {2}x9 +group-not-granted +3 +40s ago +default\/pay/);
     t.match(out, /spiffe:\/\/t\/ns\/default\/sa\/r/);
   }
+  t.match((await run(['peers', 'graph'], { env })).out, /^a +1 # b\n/, 'as hosts report it');
   t.match((await run(['hosts', 'list'], { env })).out, /HEARD +AGE\na .* 10s +3d$/, 'heard of, and member since');
   t.match(await run(['describe', 'vs', 'reviews'], { env }), {
     code: 0,
     out: /Refused on a:\n.*Listener l[\s\S]*bad regex/,
   });
   t.match(await run(['describe', 'host', 'b'], { env }), { code: 1, err: /host b not found/ });
+});
+
+tap.test('peers --watch goes on until the agent is gone', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'ctl-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const socket = join(dir, 's');
+  let asked = 0;
+  const server = createPlainServer((_request, response) => {
+    asked += 1;
+    if (asked > 3) return void response.destroy();
+    response.end(JSON.stringify([{ host: `b${asked}`, state: 'alive', addresses: [], workloads: [] }]));
+  });
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  t.teardown(() => new Promise((resolve) => server.close(resolve)));
+  const { code, out } = await run(['peers', '--watch', '0.1', '--socket', socket]);
+  t.equal(code, 1);
+  t.match(out, /1 of 1 alive\n.*\nb1 [\s\S]*\nb2 [\s\S]*\nb3 /);
 });
 
 tap.test('delete, token, revoke', async (t) => {
@@ -255,6 +277,9 @@ tap.test('on a host: status, peers and dumps over the socket', async (t) => {
     workloads: ['default/x'],
     linked: true,
     rttMs: 0.5,
+    degree: 7,
+    records: 12,
+    lastSeenSecondsAgo: 3,
   };
   const agent = {
     host: 'a',
@@ -276,7 +301,15 @@ tap.test('on a host: status, peers and dumps over the socket', async (t) => {
   await new Promise<void>((resolve) => server.listen(socket, resolve));
   t.teardown(() => new Promise((resolve) => server.close(resolve)));
   t.match(await run(['status', '--socket', socket]), { code: 0, out: /Ready: +yes/ });
-  t.match(await run(['peers', '--socket', socket]), { code: 0, out: /b +alive +1\.2 +yes +0\.5ms/ });
+  t.match(await run(['peers', '--socket', socket]), {
+    code: 0,
+    out: /b +alive +1\.2 +7 +0\.5ms +3s ago +12 +yes +10\.0\.0\.2/,
+  });
+  t.match((await run(['peers', 'graph', '--socket', socket])).out, /^a +1 # b\n.*2 hosts, 1 links/s);
+  t.match((await run(['peers', 'graph', '--dot', '--socket', socket])).out, /"a" -- "b" \[style=dashed\];/);
+  t.equal(JSON.parse((await run(['peers', 'graph', '--socket', socket, '-o', 'json'])).out).kind, 'Overlay');
+  for (const args of [['what'], ['--dot'], ['graph', '--watch'], ['--watch', '0'], ['--watch', 'x']])
+    t.equal((await run(['peers', ...args, '--socket', socket])).code, 64, args.join(' '));
   t.equal(JSON.parse((await run(['peers', '--socket', socket, '-o', 'json'])).out).kind, 'PeerList');
   t.match(await run(['config', 'dump', 'desired', '--socket', socket]), { code: 0, out: /"generation": 3/ });
   t.match(await run(['status', '--socket', join(dir, 'none')]), { code: 1, err: /is mesh-agent running/ });

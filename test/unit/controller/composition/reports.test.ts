@@ -27,12 +27,18 @@ const STATUS: HostStatus = {
       svidNotAfter: '2026-12-01T00:00:00Z',
     },
   ],
-  peers: { alive: 2, suspect: 0, dead: 1 },
+  peers: { alive: 2, suspect: 0, dead: 1, links: ['b', 'c'] },
   problems: ['Envoy is not connected'],
+  gossipRefused: [
+    { host: 'c', reason: 'group-not-granted', count: 2, lastAt: '2026-12-01T00:00:00Z', detail: 'default/pay' },
+    { host: 'd', reason: 'hostile', count: 1, lastAt: '2026-12-01T00:00:00Z' },
+  ],
 };
 
 t.test('a status as the contract has it passes whole; what the contract lacks is dropped', async (t) => {
   t.same(parseHostStatus(STATUS), STATUS);
+  const { gossipRefused: _, ...older } = { ...STATUS, peers: { alive: 2, suspect: 0, dead: 1 } };
+  t.same(parseHostStatus(older), older, 'an older agent’s');
   const newer = {
     ...STATUS,
     news: { of: 'a newer agent' },
@@ -56,6 +62,9 @@ t.test('what a host may send instead: refused with the field named', async (t) =
     [{ ...STATUS, envoyConnected: 'yes' }, 'envoyConnected'],
     [{ ...STATUS, peers: [] }, 'peers'],
     [{ ...STATUS, peers: { alive: 1, suspect: 0 } }, 'peers.dead'],
+    [{ ...STATUS, peers: { ...STATUS.peers, links: 'b' } }, 'peers.links'],
+    [{ ...STATUS, gossipRefused: [{ host: 'c', reason: 'x', count: 1 }] }, 'gossipRefused.lastAt'],
+    [{ ...STATUS, gossipRefused: [{ host: 'c', reason: 'x', count: -1, lastAt: '' }] }, 'gossipRefused.count'],
     [{ ...STATUS, problems: 'none' }, 'problems'],
     [{ ...STATUS, problems: [{}] }, 'problems'],
     [{ ...STATUS, refused: { length: 1e9 } }, 'refused'],
