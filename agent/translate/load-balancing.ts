@@ -65,6 +65,9 @@ function slowStart(spec: LoadBalancerSpec | undefined): JsonObject | undefined {
   };
 }
 
+/** Envoy's bound, and its default: it would let two endpoints of very different weights have a ring of that size (hundreds of MB). */
+const MAX_RING = 8_388_608;
+
 function consistentHash(hash: ConsistentHashSpec): JsonObject {
   if (hash.maglev !== undefined) {
     const size = hash.maglev.tableSize;
@@ -77,7 +80,7 @@ function consistentHash(hash: ConsistentHashSpec): JsonObject {
   const ring = hash.ringHash?.minimumRingSize || hash.minimumRingSize || 1024;
   return {
     lb_policy: 'RING_HASH',
-    ring_hash_lb_config: { minimum_ring_size: ring },
+    ring_hash_lb_config: { minimum_ring_size: ring, maximum_ring_size: Math.min(8 * Math.max(ring, 1024), MAX_RING) },
   };
 }
 

@@ -1,19 +1,26 @@
+/**
+ * How much of a host's proxy the objects of each namespace ask for. Two small objects can ask for millions (4,000 ports by 3,000 subsets, a
+ * thousand hosts by five thousand rules, a hash ring of eight million places), and every host of the mesh makes them. Pure.
+ */
 import { type MeshLookup, resolveHost } from './cross-check.ts';
-import { hostsMatch } from './formats.ts';
 import type { MeshObject } from './object.ts';
 import type { DestinationRuleSpec } from './semantics/destination-rule.ts';
 import type { ServiceEntrySpec } from './semantics/service-entry.ts';
 
 /** Kinds that clustersByNamespace reads. */
-export const SIZED_KINDS: readonly string[] = ['Service', 'ServiceEntry', 'DestinationRule'];
+export const SIZED_KINDS: readonly string[] = ['Service', 'ServiceEntry', 'DestinationRule', 'VirtualService'];
 
 /** Enough to refuse; counting ends there, so that counting is not the attack. */
 const COUNT_NO_FURTHER = 10_000_000;
+/** What costs a proxy as much as a cluster, roughly: routes of one host; places on a hash ring; in a Maglev table. */
+const ROUTES = 10;
+const RING_PLACES = 1024;
+const MAGLEV_PLACES = 4096;
 
 /**
  * How many clusters the objects of each namespace ask of a host's proxy that sees all of them: one a host and port, and one more a subset of
- * a DestinationRule, charged to the rule's namespace. Two small objects can ask for millions (4,000 ports by 3,000 subsets), and every host
- * of the mesh makes them. Pure.
+ * a DestinationRule, charged to the rule's namespace. Routes, and hash rings beyond the usual size, count as the clusters that they cost as
+ * much as.
  */
 export function clustersByNamespace(lookup: MeshLookup): Map<string, number> {
   const counts = new Map<string, number>();
@@ -34,20 +41,105 @@ export function clustersByNamespace(lookup: MeshLookup): Map<string, number> {
     serve(service, [`${service.metadata.name}.${service.metadata.namespace ?? ''}.svc.cluster.local`]);
   for (const entry of lookup.list('ServiceEntry'))
     serve(entry, (entry.spec as ServiceEntrySpec | undefined)?.hosts ?? []);
+  const portsOf = portCounter(hosts);
   for (const rule of lookup.list('DestinationRule')) {
     const spec = rule.spec as DestinationRuleSpec | undefined;
     const subsets = spec?.subsets?.length ?? 0;
-    if (subsets === 0) continue;
-    const host = resolveHost(spec?.host ?? '', rule.metadata.namespace ?? '');
-    const direct = host.startsWith('*') ? undefined : hosts.get(host);
-    charge(rule, subsets * (direct ?? portsMatching(host, hosts)));
+    const ring = ringSize(spec);
+    if (subsets === 0 && ring === 0) continue;
+    const ports = portsOf(resolveHost(spec?.host ?? '', rule.metadata.namespace ?? ''));
+    charge(rule, subsets * ports + ring * (subsets + 1) * ports);
+    if (total > COUNT_NO_FURTHER) return counts;
+  }
+  const routesOf = routeCounter(lookup);
+  for (const vs of lookup.list('VirtualService')) {
+    const namespace = vs.metadata.namespace ?? '';
+    const places = ((vs.spec ?? {}) as RoutesSpec).hosts?.map((host) =>
+      Math.max(1, portsOf(resolveHost(host, namespace))),
+    );
+    const copies = (places ?? []).reduce((sum, ports) => sum + ports, 0);
+    charge(vs, copies === 0 ? 0 : Math.floor((routesOf(vs) * copies) / ROUTES));
     if (total > COUNT_NO_FURTHER) break;
   }
   return counts;
 }
 
-function portsMatching(host: string, hosts: ReadonlyMap<string, number>): number {
-  let ports = 0;
-  for (const [name, count] of hosts) if (hostsMatch(host, name)) ports += count;
-  return ports;
+/** Ports of the services that a host, perhaps a wildcard, names. Wildcards by a sorted list: a thousand of them must not be a walk each. */
+function portCounter(hosts: ReadonlyMap<string, number>): (host: string) => number {
+  const reversed = [...hosts].map(([host, ports]) => ({ name: backwards(host), ports }));
+  reversed.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const before = [0];
+  for (const { ports } of reversed) before.push((before.at(-1) as number) + ports);
+  /** How many names stand before `text`. */
+  const rank = (text: string) => {
+    let [low, high] = [0, reversed.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((reversed[middle] as { name: string }).name < text) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  };
+  return (host) => {
+    if (!host.startsWith('*')) return hosts.get(host) ?? 0;
+    const suffix = backwards(host.slice(1));
+    return (before[rank(`${suffix}\uffff`)] as number) - (before[rank(suffix)] as number);
+  };
+}
+
+function backwards(text: string): string {
+  return [...text].reverse().join('');
+}
+
+/** A root takes no more of its delegates than this (agent/mesh-view/delegates.ts). */
+const MOST_DELEGATED = 20_000;
+
+interface RuleSpec {
+  readonly match?: readonly unknown[];
+  readonly delegate?: { readonly name?: string; readonly namespace?: string };
+}
+
+interface RoutesSpec {
+  readonly hosts?: readonly string[];
+  readonly http?: readonly RuleSpec[];
+  readonly tcp?: readonly RuleSpec[];
+  readonly tls?: readonly RuleSpec[];
+}
+
+const matches = ({ match = [] }: RuleSpec): number => Math.max(1, match.length);
+const sum = (rules: readonly RuleSpec[] = []): number => rules.reduce((total, rule) => total + matches(rule), 0);
+
+/** Routes that a VirtualService makes of each of its hosts, its delegates' among them. A rule for bytes is a chain, as dear as a cluster. */
+function routeCounter(lookup: MeshLookup): (vs: MeshObject) => number {
+  const delegates = new Map<string, number>();
+  for (const { metadata, spec } of lookup.list('VirtualService')) {
+    const { hosts = [], http } = (spec ?? {}) as RoutesSpec;
+    if (hosts.length === 0) delegates.set(`${metadata.namespace}/${metadata.name}`, sum(http));
+  }
+  return ({ metadata, spec }) => {
+    const { http = [], tcp, tls } = (spec ?? {}) as RoutesSpec;
+    const routes = http.map((rule) => {
+      const { name = '', namespace } = rule.delegate ?? {};
+      const led = rule.delegate === undefined ? 1 : (delegates.get(`${namespace || metadata.namespace}/${name}`) ?? 1);
+      return Math.min(matches(rule) * led, MOST_DELEGATED);
+    });
+    return routes.reduce((total, count) => total + count, 0) + ROUTES * (sum(tcp) + sum(tls));
+  };
+}
+
+/** The largest hash ring or Maglev table of a rule, beyond what a cluster has anyway, in clusters. */
+function ringSize(spec: DestinationRuleSpec | undefined): number {
+  const policies = [spec?.trafficPolicy, ...(spec?.subsets ?? []).map((subset) => subset.trafficPolicy)];
+  const all = policies.flatMap((policy) => [policy, ...(policy?.portLevelSettings ?? [])]);
+  return Math.max(0, ...all.map((policy) => placesOf(policy?.loadBalancer?.consistentHash)));
+}
+
+function placesOf(hash: Readonly<Record<string, unknown>> | undefined): number {
+  const { ringHash, maglev, minimumRingSize } = (hash ?? {}) as {
+    ringHash?: { minimumRingSize?: number };
+    maglev?: { tableSize?: number };
+    minimumRingSize?: number;
+  };
+  const ring = Math.ceil((ringHash?.minimumRingSize || minimumRingSize || 0) / RING_PLACES) - 1;
+  return Math.max(0, ring, Math.ceil((maglev?.tableSize ?? 0) / MAGLEV_PLACES) - 1);
 }

@@ -258,6 +258,20 @@ t.test('small objects that ask for many clusters are refused, as every host woul
   t.match(rest.body, { code: 403, message: /the mesh would ask 160 clusters/ });
   t.equal((await h.send('PUT', `${rules('default')}/a`, rule('a', 'a', 3))).code, 200, 'less is always taken');
   t.equal((await h.send('POST', services('shop'), service('c', 60))).code, 201);
+  const many = {
+    apiVersion: 'networking.istio.io/v1',
+    kind: 'VirtualService',
+    metadata: { name: 'many' },
+    spec: {
+      hosts: Array.from({ length: 100 }, (_, i) => `h${i}`),
+      http: Array.from({ length: 40 }, (_, i) => ({
+        match: [{ uri: { exact: `/${i}` } }],
+        route: [{ destination: { host: 'c' } }],
+      })),
+    },
+  };
+  const routes = await h.send('POST', '/apis/networking.istio.io/v1/namespaces/shop/virtualservices', many);
+  t.match(routes.body, { code: 403, message: /namespace shop would ask 460 clusters .*ten routes/ }, 'routes too');
 });
 
 function withNamespace<T extends { metadata: object }>(object: T, namespace: string): T {
