@@ -94,6 +94,14 @@ function backwards(text: string): string {
 /** A root takes no more of its delegates than this (agent/mesh-view/delegates.ts). */
 const MOST_DELEGATED = 20_000;
 
+/** A VirtualService of a host and a few rules: what it adds is within what the next count finds, and each write of one need not count the mesh. */
+export function isSmall({ spec }: MeshObject): boolean {
+  const { hosts = [], http = [], tcp, tls } = (spec ?? {}) as RoutesSpec;
+  const plain = hosts.length > 0 && hosts.every((host) => !host.startsWith('*'));
+  const led = http.some((rule) => rule.delegate !== undefined);
+  return plain && !led && hosts.length * (sum(http) + ROUTES * (sum(tcp) + sum(tls))) <= ROUTES;
+}
+
 interface RuleSpec {
   readonly match?: readonly unknown[];
   readonly delegate?: { readonly name?: string; readonly namespace?: string };

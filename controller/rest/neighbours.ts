@@ -1,5 +1,5 @@
 import { crossCheck } from '../../api/resources/cross-check.ts';
-import { clustersByNamespace, SIZED_KINDS } from '../../api/resources/mesh-size.ts';
+import { clustersByNamespace, isSmall, SIZED_KINDS } from '../../api/resources/mesh-size.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import type { Warning } from '../../api/resources/validate.ts';
 import type { Store } from '../store/store.ts';
@@ -50,7 +50,8 @@ export function createNeighbours(store: Store): Neighbours {
   return {
     async clusters(changes) {
       const sized = changes.filter(({ key }) => SIZED_KINDS.includes(kindOf(key)));
-      if (sized.length === 0) return undefined;
+      if (!sized.some(({ key, after }) => kindOf(key) !== 'VirtualService' || (after !== undefined && !isSmall(after))))
+        return undefined;
       const mesh = new Map<string, Map<string, MeshObject>>();
       for (const kind of SIZED_KINDS) mesh.set(kind, await load(kind));
       const lookup = { list: (kind: string) => mesh.get(kind)?.values() ?? [] };

@@ -1,6 +1,6 @@
 // What objects ask of every host's proxy, counted before they are taken.
 import t from 'tap';
-import { clustersByNamespace } from '../../../../api/resources/mesh-size.ts';
+import { clustersByNamespace, isSmall } from '../../../../api/resources/mesh-size.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
 
 function count(...objects: readonly (readonly [kind: string, name: string, spec: object])[]): number {
@@ -47,4 +47,20 @@ t.test('hash rings count by their places, for each cluster that has one', async 
     t.equal(count(service, ['DestinationRule', 'r', ring(hash, subsets)]), wanted, JSON.stringify(hash));
   const inside = { host: 'h0', subsets: [{ name: 's', trafficPolicy: ring({ minimumRingSize: 2048 }).trafficPolicy }] };
   t.equal(count(service, ['DestinationRule', 'r', inside]), 2 + 2 + 4, 'also of a subset');
+});
+
+t.test('which VirtualServices are too small to count the mesh for', async (t) => {
+  const small = (spec: object) =>
+    isSmall({ apiVersion: 'x/v1', kind: 'VirtualService', metadata: { name: 'v' }, spec });
+  t.equal(small({ hosts: ['a'], http: rules(10) }), true);
+  t.equal(small({ hosts: ['a'], tcp: [{}] }), true);
+  for (const spec of [
+    { hosts: ['a'], http: rules(11) },
+    { hosts: ['a', 'b'], http: rules(6) },
+    { hosts: ['*.a.b'], http: rules(1) },
+    { hosts: ['a'], http: [{ delegate: { name: 'd' } }] },
+    { http: rules(1) },
+    { hosts: ['a'], tcp: [{}, {}] },
+  ])
+    t.equal(small(spec), false, JSON.stringify(spec).slice(0, 60));
 });
