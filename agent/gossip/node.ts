@@ -1,5 +1,5 @@
 /**
- * The only file that imports libp2p and gossipsub. In: whom to dial, what to publish, who is admitted. Out: links by host id, topic messages
+ * The only file that runs libp2p and gossipsub. In: whom to dial, what to publish, who is admitted. Out: links by host id, topic messages
  * for the validator, streams as frames. Must never: hand up a byte of a peer whose host SVID was not verified, or leave a link half dead.
  */
 import { createHash } from 'node:crypto';
@@ -14,6 +14,7 @@ import { createLibp2p, type Libp2p } from 'libp2p';
 import { errorLine, MeshError } from '../../api/errors.ts';
 import type { IpEndpoint } from '../../api/gossip/address.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { boundPull } from './lazy-pull.ts';
 import { createPeerNames } from './peer-name.ts';
 import type { Channel } from './sync.ts';
 import { createTlsLink, type TlsLinkDeps } from './tls-link.ts';
@@ -199,6 +200,7 @@ export function createNode(deps: NodeDeps): GossipNode {
           pubsub: gossipsub(pubsubOptions(deps.topics)) as never,
         },
       } as never);
+      boundPull(node.services.pubsub);
       node.addEventListener('connection:open', (event) => onOpen(event.detail));
       node.addEventListener('connection:close', (event) => onClose(event.detail));
       for (const topic of deps.topics) node.services.pubsub.topicValidators.set(topic, validator as never);

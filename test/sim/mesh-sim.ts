@@ -69,7 +69,8 @@ export interface MeshSim {
   degrees(): { mean: number; least: number; most: number };
 }
 
-export function createMeshSim(size: number, seed: number): MeshSim {
+/** `boundedPull` false: gossipsub as it is without agent/gossip/lazy-pull.ts. */
+export function createMeshSim(size: number, seed: number, options: { boundedPull?: boolean } = {}): MeshSim {
   const random = seeded(seed);
   const names = Array.from({ length: size }, (_, n) => `h${n}`);
   const numbers = new Map(names.map((name, n) => [name, n]));
@@ -130,6 +131,7 @@ export function createMeshSim(size: number, seed: number): MeshSim {
     wire,
     links,
     random,
+    bounded: options.boundedPull ?? true,
     validate: (host, topic, data, from) => hosts[host]?.validate(topic, data, from) ?? 'ignore',
   });
 

@@ -4,6 +4,7 @@
  */
 
 import { shuffle } from '../../agent/gossip/detector.ts';
+import { MAX_ANSWER_BYTES, MAX_NAMED } from '../../agent/gossip/lazy-pull.ts';
 import type { TopicVerdict } from '../../agent/gossip/node.ts';
 import { type Links, SEGMENT_BYTES } from './links.ts';
 import type { Schedule } from './schedule.ts';
@@ -19,10 +20,9 @@ const PRUNE_BACKOFF_MS = 10_000;
 const NAMED_FOR = 3;
 const ID_BYTES = 22;
 const RPC_BYTES = 30;
-/** node.ts: what a peer may send in one frame before it is given up. */
+/** node.ts: a peer whose frame is larger is given up. lazy-pull.ts keeps below it, unless a simulation leaves that out. */
 const MAX_FRAME_BYTES = 64 * 1024;
-const MAX_FRAME_MESSAGES = 256;
-const MAX_IDS = 2000;
+const MESSAGE_OVERHEAD = 64;
 /** CPU of a message: measured 0.8 ms a delivery with its copies (DESIGN 6). */
 const FRESH_MS = 0.5;
 const COPY_MS = 0.08;
@@ -42,6 +42,8 @@ export interface PubsubDeps {
   readonly wire: Wire;
   readonly links: Links;
   readonly random: () => number;
+  /** As lazy-pull.ts bounds gossipsub. */
+  readonly bounded: boolean;
   validate(host: number, topic: Topic, data: Uint8Array, from: number): TopicVerdict;
 }
 
@@ -148,26 +150,37 @@ export function createPubsub(deps: PubsubDeps): Pubsub {
       wire.sent(host, 'gossip', RPC_BYTES + SEGMENT_BYTES);
     }
   };
+  /** How many of these one answer holds. */
+  const fitting = (numbers: readonly number[]): number => {
+    let bytes = 0;
+    const most = deps.bounded ? MAX_ANSWER_BYTES : MAX_FRAME_BYTES;
+    const over = numbers.findIndex((number) => {
+      bytes += (messages[number] as Message).data.length + MESSAGE_OVERHEAD;
+      return bytes > most;
+    });
+    return over < 0 ? numbers.length : over;
+  };
   /** IHAVE to neighbours outside the mesh; what they lack they ask for, and it comes in one frame. */
   const name = (topic: Topic, host: number) => {
-    const ids = (recent[host] as number[][]).flat().filter((number) => messages[number]?.topic === topic);
+    const all = (recent[host] as number[][]).flat().filter((number) => messages[number]?.topic === topic);
+    const ids = deps.bounded ? all.slice(0, MAX_NAMED) : all;
     if (ids.length === 0) return;
     const others = [...links.of(host).keys()].filter((p) => links.healthy(host, p) && !meshOf(topic, host).has(p));
     for (const peer of shuffle(others, random).slice(0, Math.max(D_LAZY, others.length / 4))) {
       wire.sent(host, 'gossip', ids.length * ID_BYTES + RPC_BYTES + SEGMENT_BYTES);
       if (!wire.reaches(host, peer) || wire.state(peer) !== 'up') continue;
       const lacking = ids.filter((number) => messages[number]?.seen[peer] !== 1);
-      const bytes = lacking.reduce((sum, number) => sum + (messages[number] as Message).data.length + RPC_BYTES, 0);
-      if (ids.length > MAX_IDS || bytes > MAX_FRAME_BYTES || lacking.length > MAX_FRAME_MESSAGES) {
+      const fits = fitting(lacking);
+      if (!deps.bounded && fits < lacking.length) {
         counts.framesTooLarge += 1;
         links.breakLink(host, peer);
         unlink(host, peer);
         continue;
       }
       if (lacking.length === 0) continue;
-      counts.asked += lacking.length;
+      counts.asked += fits;
       wire.sent(peer, 'gossip', lacking.length * ID_BYTES + RPC_BYTES + SEGMENT_BYTES);
-      for (const number of lacking) transmit(number, host, peer, 3);
+      for (const number of lacking.slice(0, fits)) transmit(number, host, peer, 3);
     }
   };
   const unlink = (host: number, peer: number) => {
