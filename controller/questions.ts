@@ -14,6 +14,8 @@ export interface Questions {
   ask(host: string, query: HostQuery): Promise<HostAnswer>;
   /** The next question to the host, or undefined when none came in time, another request of the same host took over, or this one is `gone`. */
   next(host: string, waitMs: number, gone?: AbortSignal): Promise<HostQuestion | undefined>;
+  /** Whether that question was fetched by that host, and somebody waits for its reply. */
+  waits(host: string, id: string): boolean;
   /** False when nobody waits for it any more. `body` as the host sent it. */
   reply(host: string, id: string, body: unknown): boolean;
   /** Ends what waits: the controller stops. */
@@ -89,6 +91,7 @@ export function createQuestions(clock: Clock, heard: (host: string) => number | 
       if (first !== undefined) first.fetched = true;
       return first?.question;
     },
+    waits: (host, id) => lines.get(host)?.asked.get(id)?.fetched === true,
     reply(host, id, body) {
       const asked = lines.get(host)?.asked.get(id);
       if (asked === undefined) return false;
@@ -127,11 +130,25 @@ function wait(line: Line, ms: number, clock: Clock, gone: AbortSignal | undefine
 /** What a host sent; only its own words are passed on, and an operator reads them as the host's. */
 function resultOf(host: string, body: unknown): HostAnswer | MeshError {
   const from = (typeof body === 'object' && body !== null ? body : {}) as { answer?: unknown; error?: unknown };
-  if (typeof from.answer === 'object' && from.answer !== null && !Array.isArray(from.answer))
+  if (typeof from.answer === 'object' && from.answer !== null && !Array.isArray(from.answer) && isShallow(body))
     return { ...(from.answer as HostAnswer), host };
   const error = (from.error ?? {}) as { code?: unknown; message?: unknown };
   const message = typeof error.message === 'string' ? error.message.slice(0, 1000) : 'its reply cannot be read';
   return new MeshError('HOST_FAILED', `host ${host}: ${message}`, { details: { code: String(error.code ?? '') } });
+}
+
+/** Deeper than any answer is: writing it as JSON would end with a full stack. */
+const MAX_DEPTH = 500;
+
+function isShallow(body: unknown): boolean {
+  const stack = [{ value: body, depth: 0 }];
+  for (let top = stack.pop(); top !== undefined; top = stack.pop()) {
+    const { value, depth } = top;
+    if (typeof value !== 'object' || value === null) continue;
+    if (depth === MAX_DEPTH) return false;
+    for (const child of Object.values(value)) stack.push({ value: child, depth: depth + 1 });
+  }
+  return true;
 }
 
 function lastHeard(at: number | undefined, now: number): string {

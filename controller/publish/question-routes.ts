@@ -8,12 +8,14 @@ import { type CallerDeps, memberOf } from './identity-routes.ts';
 export interface QuestionRoutesDeps extends CallerDeps {
   readonly questions: {
     next(host: string, waitMs: number, gone: AbortSignal): Promise<HostQuestion | undefined>;
+    waits(host: string, id: string): boolean;
     reply(host: string, id: string, body: unknown): boolean;
     close(): void;
   };
 }
 
 const MAX_WAIT_SECONDS = 55;
+const TOO_LATE = { code: 'NOT_FOUND', message: 'nobody waits for this reply any more' };
 
 /** Registers AGENT_API.questions and AGENT_API.reply. */
 export function registerQuestionRoutes(server: FastifyInstance, deps: QuestionRoutesDeps): void {
@@ -35,11 +37,18 @@ export function registerQuestionRoutes(server: FastifyInstance, deps: QuestionRo
   const bodyLimit = HOST_QUERY_LIMITS.answerBytes + 64 * 1024;
   server.put<{ Params: { id: string } }>(
     AGENT_API.reply(':id').replace('%3A', ':'),
-    { bodyLimit },
+    {
+      bodyLimit,
+      // Before the body is read: it may be the largest that this port takes, and whoever connects could fill the memory with them.
+      onRequest: async (request, reply) => {
+        const { host } = await memberOf(deps, request);
+        if (!questions.waits(host, request.params.id)) return reply.code(404).send(TOO_LATE);
+      },
+    },
     async (request, reply) => {
       const { host } = await memberOf(deps, request);
       if (questions.reply(host, request.params.id, request.body)) return reply.code(204).send();
-      return reply.code(404).send({ code: 'NOT_FOUND', message: 'nobody waits for this reply any more' });
+      return reply.code(404).send(TOO_LATE);
     },
   );
 }

@@ -13,6 +13,7 @@ t.test('a question reaches the request that waits, the reply the one who asked',
   const question = await waits;
   t.same(question?.query, QUERY);
   t.equal(questions.reply('b', question?.id ?? '', { answer: ANSWER }), false, 'another host cannot answer it');
+  t.same([questions.waits('b', question?.id ?? ''), questions.waits('a', question?.id ?? '')], [false, true]);
   t.equal(questions.reply('a', question?.id ?? '', { answer: { ...ANSWER, host: 'b' } }), true);
   t.same(await asked, ANSWER, 'and cannot speak for another');
   t.equal(questions.reply('a', question?.id ?? '', { answer: ANSWER }), false, 'once');
@@ -82,5 +83,22 @@ t.test('a reply is what a host sent: anything', async (t) => {
     const failed = t.rejects(asked, { code: 'HOST_FAILED', message: /cannot be read/ });
     questions.reply('a', id, body);
     await failed;
+  }
+});
+
+t.test('a reply that is nested without end is the host’s failure, not the controller’s', async (t) => {
+  const questions = createQuestions(createFakeClock(), () => undefined);
+  for (const [depth, code] of [
+    [200, undefined],
+    [100_000, 'HOST_FAILED'],
+  ] as const) {
+    const waits = questions.next('a', 50_000);
+    const asked = questions.ask('a', QUERY).then(
+      () => undefined,
+      (error: { code: string }) => error.code,
+    );
+    const rows: unknown = JSON.parse(`${'['.repeat(depth)}${']'.repeat(depth)}`);
+    questions.reply('a', (await waits)?.id ?? '', { answer: { ...ANSWER, rows } });
+    t.equal(await asked, code, `${depth} levels`);
   }
 });
