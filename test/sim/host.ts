@@ -75,6 +75,7 @@ export function createSimHost(deps: HostDeps): SimHost {
   const detector = createDetector(clock.monotonic(), random);
   const never = new AbortController().signal;
   let counter = 0;
+  let accusations = 0; // each is signed anew, so none is a copy of another
   let synced = false;
   let refutedAt = Number.NEGATIVE_INFINITY;
 
@@ -159,7 +160,7 @@ export function createSimHost(deps: HostDeps): SimHost {
     const { epoch, counter: accused } = record;
     const payload = encodeAccusation({ accuser: name, target, epoch, counter: accused });
     const accusation = deps.records.accusation(payload, deps.number);
-    pubsub.publish(deps.number, 1, accusation, `accusation ${name} ${target} ${accused}`);
+    pubsub.publish(deps.number, 1, accusation, `accusation ${name} ${++accusations}`);
   };
   const onVerdict = (target: string, liveness: Liveness) => {
     const before = table.get(target)?.liveness;
