@@ -6,7 +6,7 @@ import { eventually, type Machine } from '../../scripts/lib/package/machine.ts';
 import { NODE, rulesOf } from './mesh.ts';
 import { createSmallMesh, explained, join_, type SmallMesh, setWorkloads } from './small-mesh.ts';
 
-tap.setTimeout(300_000);
+tap.setTimeout(600_000);
 
 const OBJECTS = `
 apiVersion: networking.istio.io/v1

@@ -16,7 +16,7 @@ import {
   untilStopped,
 } from './small-mesh.ts';
 
-tap.setTimeout(300_000);
+tap.setTimeout(600_000);
 
 const OBJECTS = `
 apiVersion: v1

@@ -17,7 +17,7 @@ import {
   untilStopped,
 } from './small-mesh.ts';
 
-tap.setTimeout(300_000);
+tap.setTimeout(600_000);
 
 const group = (name: string, port: number) => `
 apiVersion: v1
