@@ -4,6 +4,7 @@
  */
 import { type MeshLookup, resolveHost } from './cross-check.ts';
 import type { MeshObject } from './object.ts';
+import { regexesIn } from './regexes.ts';
 import type { DestinationRuleSpec } from './semantics/destination-rule.ts';
 import type { ServiceEntrySpec } from './semantics/service-entry.ts';
 
@@ -14,6 +15,8 @@ export const SIZED_KINDS: readonly string[] = ['Service', 'ServiceEntry', 'Desti
 const COUNT_NO_FURTHER = 10_000_000;
 /** What costs a proxy as much as a cluster, roughly: routes of one host; places on a hash ring; in a Maglev table. */
 const ROUTES = 10;
+/** A regular expression beside its route: RE2 keeps up to 3 MB for each. */
+const REGEX_ROUTES = 50;
 const RING_PLACES = 1024;
 const MAGLEV_PLACES = 4096;
 
@@ -114,7 +117,16 @@ interface RoutesSpec {
   readonly tls?: readonly RuleSpec[];
 }
 
-const matches = ({ match = [] }: RuleSpec): number => Math.max(1, match.length);
+const known = new WeakMap<RuleSpec, number>();
+
+function matches(rule: RuleSpec): number {
+  const seen = known.get(rule);
+  if (seen !== undefined) return seen;
+  const made = Math.max(1, rule.match?.length ?? 0) + REGEX_ROUTES * regexesIn(rule).length;
+  known.set(rule, made);
+  return made;
+}
+
 const sum = (rules: readonly RuleSpec[] = []): number => rules.reduce((total, rule) => total + matches(rule), 0);
 
 /** Routes that a VirtualService makes of each of its hosts, its delegates' among them. A rule for bytes is a chain, as dear as a cluster. */

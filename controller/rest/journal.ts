@@ -158,7 +158,7 @@ async function checkClusters({ neighbours, quota }: JournalDeps, changes: readon
   const total = (of: ReadonlyMap<string, number>) => [...of.values()].reduce((sum, count) => sum + count, 0);
   const check = (where: string, before: number, after: number, limit: number) => {
     if (after <= limit || after <= before) return;
-    const clusters = `${after} clusters (ports of services, times subsets; ten routes of a host, or 1,024 places of a hash ring, count as one)`;
+    const clusters = `${after} clusters (ports of services, times subsets; ten routes of a host, or 1,024 places of a hash ring, count as one, a regular expression as five)`;
     refuse(failure('Forbidden', `exceeded quota: ${where} would ask ${clusters} of each host; at most ${limit}`));
   };
   for (const [namespace, after] of counts.after)

@@ -32,6 +32,9 @@ t.test('routes count by host, match, port and delegate', async (t) => {
   const delegate = ['VirtualService', 'd', { http: rules(1000) }] as const;
   t.equal(count(delegate), 0);
   t.equal(count(delegate, ['VirtualService', 'r', { hosts: ['a'], http: rules(4, { delegate: { name: 'd' } }) }]), 400);
+  const match = [{ uri: { regex: '/a' }, headers: { regex: { regex: 'b' } } }];
+  const regex = { match, rewrite: { uriRegexRewrite: { match: '/a', rewrite: '' } }, corsPolicy: { allowOrigins: [] } };
+  t.equal(count(['VirtualService', 'v', { hosts: ['a'], http: [regex] }]), 15, 'expressions are dear');
   t.equal(count(['VirtualService', 'v', { hosts: ['a'], tcp: rules(7) }]), 7, 'a rule for bytes is a chain');
 });
 

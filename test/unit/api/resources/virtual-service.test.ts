@@ -300,3 +300,10 @@ test('delegation beside the rest of the mesh', async (t) => {
     );
   }
 });
+
+test('what the expressions of one object compile to together is bounded', async (t) => {
+  const many = (count: number) =>
+    vs(...Array.from({ length: count }, (_, i) => `{match: [{uri: {regex: "/(a|b)*a(a|b){${400 + i}}x"}}], ${ROUTE}}`));
+  t.same(judge(many(5)).violations, []);
+  t.match(judge(many(12)).violations, [{ path: 'spec.http', message: /at most 10000 steps together/ }]);
+});
