@@ -17,7 +17,7 @@ import { createRawPeer, type RawPeer } from './raw-peer.ts';
 
 t.setTimeout(180_000);
 
-const FLOOD_MS = 5000;
+const FLOOD_MS = 4000;
 const PER_SECOND = 10_000;
 
 /** What hosts spent between two looks: the largest share of a core, and how far memory grew. */
