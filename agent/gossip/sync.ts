@@ -11,6 +11,7 @@ import {
   decodeSync,
   encodeSync,
   MAX_SYNC_MESSAGE_BYTES,
+  MAX_VERSIONS,
   type SyncMessage,
   type Version,
 } from '../../api/gossip/sync-message.ts';
@@ -42,6 +43,11 @@ export interface SyncResult {
 /** A batch of records, well below the largest message. */
 const BATCH_BYTES = 128 * 1024;
 const MAX_RECORDS = 20_000;
+/** Hosts whose record is asked for in one session: with names of 63 characters and a batch they fit one message. The rest goes with the next. */
+const MAX_WANT = 1500;
+/** Of one message of versions; a version is a name and two numbers of up to 16 digits. */
+const MAX_VERSIONS_BYTES = 240 * 1024;
+const VERSION_BYTES = 38;
 
 /** The opening side of a session. Throws SYNC_INVALID, SYNC_BUSY, or what the channel throws. */
 export async function openSync(channel: Channel, source: SyncSource): Promise<SyncResult> {
@@ -50,8 +56,7 @@ export async function openSync(channel: Channel, source: SyncSource): Promise<Sy
   if (first.type === 'equal') return { equal: true, received: 0, sent: 0 };
   if (first.type === 'busy') throw new MeshError('SYNC_BUSY', 'the peer has sent enough for now');
   if (first.type !== 'buckets') throw unexpected(first);
-  const buckets = differing(first.digests, source.bucketDigests());
-  await channel.send(encodeSync({ type: 'versions', buckets, versions: source.versions(new Set(buckets)) }));
+  await channel.send(encodeSync(versionsOf(source, differing(first.digests, source.bucketDigests()))));
   const { received, want } = await receiveRecords(channel, source);
   const sent = await sendRecords(channel, source, want, []);
   return { equal: false, received, sent };
@@ -82,6 +87,15 @@ export async function answerSync(channel: Channel, source: SyncSource): Promise<
   return { equal: false, received, sent };
 }
 
+/** What this side holds in buckets that differ: as many of them as fit one message, the rest goes with the next session. */
+function versionsOf(source: SyncSource, differ: readonly number[]): SyncMessage & { type: 'versions' } {
+  for (let buckets = differ; ; buckets = buckets.slice(0, Math.floor(buckets.length / 2))) {
+    const versions = source.versions(new Set(buckets));
+    const bytes = versions.reduce((sum, { host }) => sum + host.length + VERSION_BYTES, 0);
+    if (bytes <= MAX_VERSIONS_BYTES && versions.length <= MAX_VERSIONS) return { type: 'versions', buckets, versions };
+  }
+}
+
 /** Buckets whose digests differ. */
 export function differing(a: Uint8Array, b: Uint8Array): number[] {
   const out: number[] = [];
@@ -108,7 +122,7 @@ export function compareVersions(
     if (order > 0) send.push(mine.host);
     if (order < 0) want.push(mine.host);
   }
-  return { send, want: [...want, ...other.keys()] };
+  return { send, want: [...want, ...other.keys()].slice(0, MAX_WANT) };
 }
 
 async function sendRecords(

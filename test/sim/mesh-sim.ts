@@ -334,7 +334,7 @@ export function createMeshSim(size: number, seed: number, options: { boundedPull
     degrees() {
       const degrees = up().map((n) => links.of(n).size);
       const mean = degrees.reduce((a, b) => a + b, 0) / degrees.length;
-      return { mean, least: Math.min(...degrees), most: Math.max(...degrees) };
+      return { mean: Math.round(mean * 10) / 10, least: Math.min(...degrees), most: Math.max(...degrees) };
     },
   };
 }

@@ -168,3 +168,28 @@ t.test('comparing versions', async (t) => {
   other[DIGEST_BYTES * 5 + 31] = 1;
   t.same(differing(digests, other), [5]);
 });
+
+t.test(
+  'tables of thousands of hosts that have nothing in common become equal, a message never too large',
+  async (t) => {
+    const make = (side: string, from: number) => {
+      const table = createEndpointTable('own');
+      for (let n = from; n < from + 5000; n++)
+        table.merge(
+          verified(record(`${side}-${n}-${'x'.repeat(55)}`.slice(0, 63), { gossipAddresses: [], addresses: [] })),
+        );
+      return table;
+    };
+    const [x, y] = [make('x', 0), make('y', 5000)];
+    let sessions = 0;
+    while (Buffer.compare(x.digest(), y.digest()) !== 0 && sessions < 20) {
+      const { a, b } = pipe();
+      const [opened] = await Promise.all([openSync(a, source(x)), answerSync(b, source(y))]);
+      t.ok(opened.received + opened.sent > 0, 'each session brings some');
+      sessions += 1;
+    }
+    t.equal(x.size, 10_000);
+    t.equal(y.size, 10_000);
+    t.comment(`${sessions} sessions`);
+  },
+);
