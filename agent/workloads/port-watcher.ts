@@ -13,12 +13,15 @@ export interface WatchedWorkload {
   readonly probe?: { readonly port: number; readonly loopback: boolean };
 }
 
+/** Who holds a probe's port, and which port that was: a probe that was edited since is about another. */
+export type ProbedPort = PortOwnership & { readonly probed: NonNullable<WatchedWorkload['probe']> };
+
 /** What the watcher last saw of one workload. */
 export interface WatchedState {
   readonly health: LocalWorkload['health'];
   readonly ports: ReadonlyMap<number, PortOwnership>;
   /** Of the probe's port, which no more than the probe depends on. */
-  readonly probe?: PortOwnership;
+  readonly probe?: ProbedPort;
   /** One line for each port that is not served. */
   readonly problems: readonly string[];
 }
@@ -157,7 +160,7 @@ function judge(
   return {
     health: served && !stolen ? 'healthy' : 'unhealthy',
     ports: verdicts,
-    ...(probe === undefined ? {} : { probe: judgeProbe(probe, ownerUids, listeners, held) }),
+    ...(probe === undefined ? {} : { probe: { ...judgeProbe(probe, ownerUids, listeners, held), probed: probe } }),
     problems: all.flatMap((verdict) => (verdict.state === 'owned' ? [] : [verdict.reason])),
   };
 }

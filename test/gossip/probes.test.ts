@@ -27,7 +27,7 @@ test('an unhealthy workload is known as such by its peers within a second of the
   });
   const prober = createProber({
     look,
-    ownership: () => ({ state: 'owned' }),
+    ownership: () => ({ state: 'owned', probed: { port: plan?.call.port ?? 0, loopback: false } }),
     address: () => server.address,
     known: new Map(),
     save: async () => {},

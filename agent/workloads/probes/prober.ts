@@ -8,6 +8,7 @@ import type { Clock } from '../../../runtime/clock.ts';
 import type { Part } from '../../../runtime/lifecycle.ts';
 import type { Logger } from '../../../runtime/log.ts';
 import type { PortOwnership } from '../../host/sockets.ts';
+import type { ProbedPort } from '../port-watcher.ts';
 import type { Look } from './calls.ts';
 import { probeMetrics } from './metrics.ts';
 import { inWords, type ProbePlan } from './plan.ts';
@@ -34,7 +35,7 @@ export interface Prober extends Part {
 export interface ProberDeps {
   readonly look: Look;
   /** Who holds the port that the group's probe connects to, as last seen. */
-  ownership(group: string): PortOwnership | undefined;
+  ownership(group: string): ProbedPort | undefined;
   /** The host's first address, on which peers reach its workloads. */
   address(): string | undefined;
   /** What an agent before this one knew. */
@@ -46,6 +47,10 @@ export interface ProberDeps {
 }
 
 const ASK_AGAIN_MS = 100;
+
+function isAbout({ probed }: ProbedPort, { call }: ProbePlan): boolean {
+  return probed.port === call.port && probed.loopback === (call.loopback !== undefined);
+}
 
 interface Watched {
   readonly plan: ProbePlan;
@@ -86,8 +91,8 @@ export function createProber(deps: ProberDeps): Prober {
 
   const round = async (group: string, entry: Watched) => {
     const held = deps.ownership(group);
-    // Nobody has looked at its port yet: that says nothing about the workload.
-    if (held === undefined) return schedule(group, entry, ASK_AGAIN_MS);
+    // Nobody has looked at its port yet, or at another since the probe was edited: that says nothing about who holds this one.
+    if (held === undefined || !isAbout(held, entry.plan)) return schedule(group, entry, ASK_AGAIN_MS);
     const started = clock.monotonic();
     const outcome = await lookAt(entry.plan, held);
     const took = clock.monotonic() - started;

@@ -26,6 +26,7 @@ function setUp(options: { answers?: (Outcome | 'hang')[]; known?: Map<string, bo
   const state = {
     owned: 'owned' in options ? options.owned : OWNED,
     aborted: 0,
+    probed: { port: 8080, loopback: false },
     address: '10.0.0.2' as string | undefined,
   };
   const registry = new Registry();
@@ -37,7 +38,7 @@ function setUp(options: { answers?: (Outcome | 'hang')[]; known?: Map<string, bo
       signal.addEventListener('abort', () => state.aborted++);
       return new Promise(() => {});
     },
-    ownership: () => state.owned,
+    ownership: () => (state.owned === undefined ? undefined : { ...state.owned, probed: state.probed }),
     address: () => state.address,
     known: options.known ?? new Map(),
     save: async (known) => void saved.push(JSON.stringify([...known])),
@@ -201,4 +202,18 @@ test('an edited probe is looked by at once, and takes nothing out by itself; one
   t.equal(prober.health(GROUP), 'healthy', 'what served without a probe goes on serving until one fails');
   prober.watch([]);
   t.strictSame(turns, ['0 healthy']);
+});
+
+test('a probe that was edited looks at nothing until it is known who holds its new port', async (t) => {
+  const { clock, prober, looks, state, start } = setUp();
+  await start();
+  t.equal(looks.length, 1);
+  for (const httpGet of [{ port: 22 }, { port: 8080, host: 'localhost' }]) {
+    prober.watch([{ group: GROUP, plan: plan({ httpGet }) }]);
+    await clock.advance(1000);
+    t.equal(looks.length, 1, 'the workload’s old port says nothing');
+  }
+  state.probed = { port: 8080, loopback: true };
+  await clock.advance(1000);
+  t.match(looks.slice(1), [{ address: '127.0.0.1' }]);
 });
