@@ -1,7 +1,7 @@
 /**
  * `npm run bench config-by-gossip`: what a push costs the controller, and when all hosts have it: as each host fetching it from the controller,
  * and as a few fetching it and telling the others. Real publish server, controlplane and gossip rooms, N hosts in this one process (their
- * CPU, N verifications and N disk writes, is in the delays: compare the two, not with a mesh). BENCH_CONFIG_N=100, BENCH_CONFIG_PUSHES=10.
+ * CPU, N verifications and N disk writes, is in the delays: compare the two, not with a mesh). BENCH_CONFIG_N=100, BENCH_CONFIG_PUSHES=5.
  */
 import type { MeshObject } from '../../api/resources/object.ts';
 import { delay } from '../../runtime/clock.ts';
@@ -16,7 +16,7 @@ const STARTED_AT_ONCE = 10;
 /** Figures of both ways. `say` is told of progress. */
 export async function run(say: (line: string) => void): Promise<object> {
   const count = Number(process.env.BENCH_CONFIG_N ?? 100);
-  const pushes = Number(process.env.BENCH_CONFIG_PUSHES ?? 10);
+  const pushes = Number(process.env.BENCH_CONFIG_PUSHES ?? 5);
   const few = await measure(count, pushes, undefined, say);
   const all = await measure(count, pushes, Number.POSITIVE_INFINITY, say);
   return { hosts: count, pushes, everyHostFromController: all, fewHostsThenPeers: few };
@@ -39,16 +39,16 @@ async function measure(count: number, pushes: number, direct: number | undefined
     const links = () => rooms.map(({ gossip }) => gossip.peers().filter((p) => p.linked).length);
     // Looked at seldom: a hundred tables of a hundred rows are work too.
     for (let looks = 0; links().some((n) => n < 3); looks++) {
-      if (looks > 120) throw new Error(`after 2 minutes some host has fewer than three links: ${links()}`);
+      if (looks > 240) throw new Error(`after 4 minutes some host has fewer than three links: ${links()}`);
       await delay(1000);
     }
     say(`${count} hosts, ${direct === undefined ? 'few' : 'all'} served by the controller: linked`);
     say(`settled: ${JSON.stringify(await settled(config))}`);
     const small = await pushesOf(config, pushes, (i) => [virtualService('web', String(i))]);
-    const large = await pushesOf(config, 2, (i) =>
+    const large = await pushesOf(config, Math.min(2, pushes), (i) =>
       Array.from({ length: LARGE_OBJECTS }, (_, n) => virtualService(`web-${n}`, String(i))),
     );
-    say('measured');
+    say(JSON.stringify({ smallChange: small, changeOf200Objects: large }));
     return { smallChange: small, changeOf200Objects: large };
   } finally {
     await config.stop();
