@@ -1,4 +1,5 @@
 import type { ResourceType } from '../translate/resource-set.ts';
+import { envoyWords } from './envoy-words.ts';
 import type { Entry, Snapshot } from './snapshot-cache.ts';
 import { SERVED_TYPES } from './snapshot-cache.ts';
 
@@ -55,7 +56,6 @@ export interface Ledger {
   takeChanged(): LedgerState | undefined;
 }
 
-const MAX_MESSAGE = 2048;
 /** After the first refusal; long after the quarantine of objects (decision 0006) had its turn. */
 export const RETRY_MS = 2000;
 export const MAX_RETRY_MS = 60_000;
@@ -129,8 +129,7 @@ export function createLedger(state?: LedgerState): Ledger {
       if (good.get(k)?.version === entry.version && good.delete(k)) changed = true;
       const times = (refusalOf(entry)?.times ?? 0) + 1;
       const retryAt = now + Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** (times - 1));
-      const words = message.slice(0, MAX_MESSAGE);
-      refusals.set(k, { entry, message: words, generation, times, retryAt, trying: false });
+      refusals.set(k, { entry, message: envoyWords(message), generation, times, retryAt, trying: false });
       put(k);
     },
     isRefused: (entry) => refusalOf(entry)?.trying === false,

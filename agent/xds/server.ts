@@ -12,6 +12,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { type ResourceSet, type ResourceType, TYPE_URLS } from '../translate/resource-set.ts';
+import { envoyWords } from './envoy-words.ts';
 import { createLedger, type Ledger } from './ledger.ts';
 import { loadLedger, saveLedger } from './ledger-file.ts';
 import type { Messages } from './messages.ts';
@@ -281,7 +282,7 @@ export function createXds(deps: XdsDeps): Xds {
             typeUrl: TYPE_URLS[type],
             resource: name,
             origins,
-            message: message.slice(0, 2048),
+            message: envoyWords(message),
             generation,
           })),
         ],
