@@ -12,7 +12,8 @@ import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { createSignedMesh, type SignedMesh } from '../builders/signed-mesh.ts';
 import { createTestCa } from '../builders/test-ca.ts';
-import { createTestMesh, type MeshHost, type TestMesh, until } from './mesh.ts';
+import { createMemoryGossip } from './memory-gossip.ts';
+import { createTestMesh, type TestMesh, until } from './mesh.ts';
 
 /** What the controller served so far. */
 export interface Served {
@@ -25,7 +26,7 @@ export interface Served {
 }
 
 export interface ConfigHost {
-  readonly gossipHost: MeshHost;
+  readonly host: string;
   readonly plane: Controlplane;
   /** Who carried each generation that was accepted: `controller`, or the peer's id. */
   readonly carriers: Map<number, string>;
@@ -44,13 +45,14 @@ export interface ConfigMesh {
   stop(): Promise<void>;
 }
 
-/** `direct`: how many waiting hosts the controller serves at once; undefined: its default. */
-export async function createConfigMesh(count: number, direct?: number): Promise<ConfigMesh> {
+/** `direct`: how many waiting hosts the controller serves at once; undefined: its default. `memory`: gossip without a network. */
+export async function createConfigMesh(count: number, direct?: number, memory = false): Promise<ConfigMesh> {
   const dir = mkdtempSync(join(tmpdir(), 'config-'));
   const signed = await createSignedMesh(dir);
   // Signed by a clock that stands still, so judged by it too; all waiting is in real time.
   const clock: Clock = { ...systemClock, now: () => signed.clock.now() };
   const mesh = createTestMesh(count);
+  const bus = createMemoryGossip();
   const server = await serve(signed, clock, direct);
   const hosts = new Map<string, ConfigHost>();
   const isCut = new Map<string, AbortController>();
@@ -81,8 +83,7 @@ export async function createConfigMesh(count: number, direct?: number): Promise<
     },
     served: server.served,
     async add(host, { overGossip = true, seeds = [] } = {}) {
-      const gossipHost = await mesh.add(host, { seeds });
-      const { gossip } = gossipHost;
+      const gossip = memory ? bus(host) : (await mesh.add(host, { seeds })).gossip;
       const cacheDir = join(dir, host);
       const cache = createConfigCache(cacheDir);
       await cache.initialise(signed.rootText);
@@ -116,7 +117,7 @@ export async function createConfigMesh(count: number, direct?: number): Promise<
         gossip.serveConfig((request) => plane.serve(request));
       }
       await plane.start(new AbortController().signal);
-      const made = { gossipHost, plane, carriers, at };
+      const made = { host, plane, carriers, at };
       hosts.set(host, made);
       return made;
     },
@@ -182,6 +183,6 @@ export function allHave(hosts: Iterable<ConfigHost>, generation: number, timeout
     () => all.every(({ plane }) => plane.current()?.generation === generation),
     timeoutMs,
     () =>
-      `generation ${generation}: ${all.map(({ gossipHost, plane }) => `${gossipHost.host}=${plane.current()?.generation}`).join(' ')}`,
+      `generation ${generation}: ${all.map(({ host, plane }) => `${host}=${plane.current()?.generation}`).join(' ')}`,
   );
 }
