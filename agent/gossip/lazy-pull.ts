@@ -3,7 +3,6 @@
  * frame of any size; the asker gives up a peer whose frame is above its own bound, and the link carries nothing more (DESIGN 6, hazard 2). Seen
  * in simulation when hundreds of hosts start together. What is left out is asked of others, or repaired by comparing tables.
  */
-import type { GossipSub } from '@chainsafe/libp2p-gossipsub';
 import { MeshError } from '../../api/errors.ts';
 
 /** Of 22 bytes each, the newest: far below any frame bound. */
@@ -25,8 +24,8 @@ interface MessageCache {
 }
 
 /** Call once, before the node starts. Throws GOSSIPSUB_CHANGED when a new version of gossipsub has no such cache. */
-export function boundPull(pubsub: GossipSub): void {
-  const cache = (pubsub as unknown as { readonly mcache?: MessageCache }).mcache;
+export function boundPull(pubsub: object): void {
+  const cache = (pubsub as { readonly mcache?: MessageCache }).mcache;
   if (typeof cache?.getGossipIDs !== 'function' || typeof cache.getWithIWantCount !== 'function')
     throw new MeshError('GOSSIPSUB_CHANGED', 'gossipsub has no message cache that can be bounded');
   const named = cache.getGossipIDs.bind(cache);
