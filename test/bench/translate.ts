@@ -1,6 +1,6 @@
 /**
  * What a change costs a host: from verified config and the endpoint table to a real Envoy that has acknowledged it. CPU of the agent's rooms
- * (this process) and of Envoy apart; bytes are what Envoy is sent. Source of the peer's figures: docs/decisions/0015-incremental.md.
+ * (this process) and of Envoy apart; bytes are what Envoy is sent. Source of the peer's figures: docs/decisions/0016-incremental-translation.md.
  */
 import { buildMeshView, type MeshViewInput } from '../../agent/mesh-view/mesh-view.ts';
 import { share } from '../../agent/mesh-view/share.ts';
