@@ -3,7 +3,6 @@
  * asks SDS for: Secrets (`kubernetes://NS/NAME`), or files on the host as origination.ts names them. Never: a key, or a chain that any client
  * may use where the server asks for certificates and no CA is known: then Envoy has no validation context and takes nobody.
  */
-import { ipVersion } from '../../api/cidr.ts';
 import { isCipherSuite } from '../../api/resources/cipher-suites.ts';
 import { caSdsName, credentialSdsName } from '../../api/resources/secret-data.ts';
 import type { GatewayServer } from '../mesh-view/gateway-view.ts';
@@ -12,7 +11,7 @@ import type { ServerTlsSpec } from '../mesh-view/specs/gateway.ts';
 import type { MeshView, WorkloadView } from '../mesh-view/view.ts';
 import { ADS, compact, extension, type JsonObject } from './json.ts';
 import { fileSecrets } from './origination.ts';
-import { downstreamMtls, NO_IDENTITY } from './tls.ts';
+import { downstreamMtls, NO_IDENTITY, sanMatcher } from './tls.ts';
 
 /** A listener with a certificate that is not here (yet) serves its other chains meanwhile. */
 const SDS: JsonObject = { ...ADS, initial_fetch_timeout: '1s' };
@@ -31,7 +30,7 @@ export function serverTls(view: MeshView, workload: WorkloadView, server: Gatewa
     const names = tls.subjectAltNames ?? [];
     const options = {
       params: params(tls, view.mesh.minTlsVersion),
-      ...(names.length === 0 ? {} : { peers: names.map(san) }),
+      ...(names.length === 0 ? {} : { peers: names.map(sanMatcher) }),
     };
     return {
       socket: downstreamMtls(workload.spiffeId, view.trustDomain, view.mesh.minTlsVersion, options),
@@ -89,23 +88,12 @@ function validation(tls: ServerTlsSpec, ca: string): JsonObject {
   const some = <T>(list: readonly T[]) => (list.length === 0 ? undefined : list);
   return {
     default_validation_context: compact({
-      match_typed_subject_alt_names: some(subjectAltNames.map(san)),
+      match_typed_subject_alt_names: some(subjectAltNames.map(sanMatcher)),
       verify_certificate_spki: some(verifyCertificateSpki),
       verify_certificate_hash: some(verifyCertificateHash),
     }),
     validation_context_sds_secret_config: { name: ca, sds_config: SDS },
   };
-}
-
-function san(name: string): JsonObject {
-  const type = name.includes('://')
-    ? 'URI'
-    : ipVersion(name) !== 0
-      ? 'IP_ADDRESS'
-      : name.includes('@')
-        ? 'EMAIL'
-        : 'DNS';
-  return { san_type: type, matcher: { exact: name } };
 }
 
 const VERSIONS: readonly string[] = ['TLSv1_0', 'TLSv1_1', 'TLSv1_2', 'TLSv1_3'];

@@ -3,10 +3,10 @@
  * the transport socket, what HTTP adds to it, and the names under which SDS is asked for files. Certificates and keys never stand in a
  * cluster: agent/tls-files reads them from the folder that agent.yaml allows, and a file that is missing means no connection.
  */
-import { ipVersion } from '../../api/cidr.ts';
 import { caSdsName, credentialSdsName } from '../../api/resources/secret-data.ts';
 import type { ClientTlsSpec } from '../mesh-view/specs/destination-rule.ts';
 import { ADS, compact, extension, type JsonObject } from './json.ts';
+import { sanMatcher } from './tls.ts';
 
 /** Under this name the agent serves the CA bundle of its operating system. */
 export const SYSTEM_ROOTS = 'system';
@@ -42,7 +42,7 @@ export function originationSocket(from: Origination): { readonly socket: JsonObj
           combined_validation_context: {
             default_validation_context: compact({
               match_typed_subject_alt_names:
-                names.certificate.length === 0 ? undefined : names.certificate.map(matcher),
+                names.certificate.length === 0 ? undefined : names.certificate.map(sanMatcher),
             }),
             validation_context_sds_secret_config: { name: secrets.roots, sds_config: ADS },
           },
@@ -134,18 +134,6 @@ function expectedNames({ tls, host, subjectAltNames, carries }: Origination): Na
   }
   if (carries === 'http' || named === undefined) return { sni, auto, certificate: [], autoSan: carries !== 'bytes' };
   return { sni, auto, certificate: [named], autoSan: false };
-}
-
-/** A subject alternative name, exactly; of a DNS name Envoy takes a certificate's wildcard too. */
-function matcher(name: string): JsonObject {
-  const type = name.includes('://')
-    ? 'URI'
-    : ipVersion(name) !== 0
-      ? 'IP_ADDRESS'
-      : name.includes('@')
-        ? 'EMAIL'
-        : 'DNS';
-  return { san_type: type, matcher: { exact: name } };
 }
 
 /** A PROXY header before what the inner socket sends. V1 unless told otherwise. */

@@ -1,3 +1,4 @@
+import { ipVersion } from '../../api/cidr.ts';
 import { ADS, any, extension, type JsonObject } from './json.ts';
 
 /** Name of the trust bundle among the secrets. */
@@ -107,3 +108,15 @@ export const RAW: JsonObject = {
   name: 'envoy.transport_sockets.raw_buffer',
   typed_config: any('envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer'),
 };
+
+/** A subject alternative name, exactly; of a DNS name Envoy takes a certificate's wildcard too. */
+export function sanMatcher(name: string): JsonObject {
+  const type = name.includes('://')
+    ? 'URI'
+    : ipVersion(name) !== 0
+      ? 'IP_ADDRESS'
+      : name.includes('@')
+        ? 'EMAIL'
+        : 'DNS';
+  return { san_type: type, matcher: { exact: name } };
+}

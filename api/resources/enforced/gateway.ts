@@ -1,23 +1,13 @@
 import { type KindEnforcement, spec } from './paths.ts';
+import { SERVER_TLS } from './server-tls.ts';
 
 const TLS = [
-  'mode',
+  ...SERVER_TLS,
   'httpsRedirect',
-  'serverCertificate',
-  'privateKey',
-  'caCertificates',
-  'caCrl',
-  'tlsCertificates[].serverCertificate',
-  'tlsCertificates[].privateKey',
   'credentialName',
   'credentialNames[]',
   'caCertCredentialName',
   'subjectAltNames[]',
-  'verifyCertificateSpki[]',
-  'verifyCertificateHash[]',
-  'minProtocolVersion',
-  'maxProtocolVersion',
-  'cipherSuites[]',
 ];
 
 export const GATEWAY_KINDS: Readonly<Record<string, KindEnforcement>> = {

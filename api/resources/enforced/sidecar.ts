@@ -1,4 +1,5 @@
 import { both, type KindEnforcement, spec } from './paths.ts';
+import { SERVER_TLS } from './server-tls.ts';
 
 const POOL = [
   'tcp.maxConnections',
@@ -14,21 +15,6 @@ const POOL = [
   'http.maxRetries',
   'http.idleTimeout',
   'http.maxConcurrentStreams',
-];
-
-const TLS = [
-  'mode',
-  'serverCertificate',
-  'privateKey',
-  'caCertificates',
-  'caCrl',
-  'tlsCertificates[].serverCertificate',
-  'tlsCertificates[].privateKey',
-  'verifyCertificateSpki[]',
-  'verifyCertificateHash[]',
-  'minProtocolVersion',
-  'maxProtocolVersion',
-  'cipherSuites[]',
 ];
 
 const PORT = ['number', 'name', 'protocol'];
@@ -50,7 +36,7 @@ export const SIDECAR_KINDS: Readonly<Record<string, KindEnforcement>> = {
       'ingress[].defaultEndpoint',
       'ingress[].captureMode',
       'ingress[].bind',
-      ...both(['ingress[].tls'], TLS),
+      ...both(['ingress[].tls'], SERVER_TLS),
       'outboundTrafficPolicy.mode',
       'outboundTrafficPolicy.egressProxy.host',
       'outboundTrafficPolicy.egressProxy.subset',
