@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { createTestCa } from '../../builders/test-ca.ts';
-import { cpuOf, type Network, type Side } from './network.ts';
+import { cpuSeconds } from '../processes.ts';
+import type { Network, Side } from './network.ts';
 import type { Command, MemberSpec, MeshSpec, Report } from './protocol.ts';
 
 /** A process and its members. `lone` and `frozen` have one, `victims` a tenth. */
@@ -97,7 +98,7 @@ export async function createFleet(program: Program, size: number, network: Netwo
         await new Promise((done) => setTimeout(done, POLL_MS));
       }
     },
-    cpuSeconds: () => living().reduce((sum, group) => sum + cpuOf(group.pid), 0),
+    cpuSeconds: () => living().reduce((sum, group) => sum + cpuSeconds(group.pid), 0),
     async close() {
       await Promise.all(groups.map((group) => group.end()));
       rmSync(dir, { recursive: true, force: true });

@@ -1,8 +1,9 @@
 /** What is measured of a fleet, the same for our rooms and for the peer. Each leaves the fleet whole, the last ones (`kill`) do not. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { cpuSeconds } from '../processes.ts';
 import { percentile, round } from '../stats.ts';
 import type { Fleet } from './fleet.ts';
-import { cpuOf, type Network } from './network.ts';
+import type { Network } from './network.ts';
 import { now, type Report } from './protocol.ts';
 
 const IDLE_MS = 30_000;
@@ -26,13 +27,13 @@ let value = 1;
 /** CPU of a core and bytes a second that a member costs when nothing happens; `alone`: of the one that has a process to itself. */
 export async function idle(fleet: Fleet, network: Network): Promise<object> {
   const lone = fleet.groups.lone.pid;
-  const before = { cpu: fleet.cpuSeconds(), bytes: network.bytes(), alone: cpuOf(lone), at: performance.now() };
+  const before = { cpu: fleet.cpuSeconds(), bytes: network.bytes(), alone: cpuSeconds(lone), at: performance.now() };
   await pause(IDLE_MS);
   const took = (performance.now() - before.at) / 1000;
   const { rssMb } = await fleet.report();
   return {
     cpuPercentPerMember: round(((fleet.cpuSeconds() - before.cpu) / took / fleet.size) * 100),
-    cpuPercentAlone: round(((cpuOf(lone) - before.alone) / took) * 100),
+    cpuPercentAlone: round(((cpuSeconds(lone) - before.alone) / took) * 100),
     bytesPerSecondPerMember: round((network.bytes() - before.bytes) / took / fleet.size),
     largestProcessMb: round(rssMb),
   };

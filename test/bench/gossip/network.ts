@@ -1,6 +1,5 @@
 /** Two network namespaces of the bench's own, joined by a pair of veth, that can be cut and joined again. Needs root. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 
 export interface Network {
   /** Runs a command inside a side: the words before it. */
@@ -70,11 +69,4 @@ function sent(text: string): number {
     .split('\n')
     .flatMap((line) => /^\s*\w+:\s*(.*)$/.exec(line)?.[1] ?? [])
     .reduce((sum, numbers) => sum + Number(numbers.trim().split(/\s+/)[8]), 0);
-}
-
-/** CPU time of a process in seconds. proc(5): fields 14 and 15 of stat, in 1/100 s. */
-export function cpuOf(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
