@@ -3,7 +3,7 @@
 import tap, { type Test } from 'tap';
 import { eventually, type Machine } from '../../scripts/lib/package/machine.ts';
 import type { Asked } from './dns-client.ts';
-import { NODE, rulesOf } from './mesh.ts';
+import { NODE, REVIEWS, rulesOf } from './mesh.ts';
 import {
   callerOf,
   createSmallMesh,
@@ -18,14 +18,7 @@ import {
 
 tap.setTimeout(600_000);
 
-const OBJECTS = `
-apiVersion: v1
-kind: Service
-metadata: {name: reviews, namespace: default}
-spec:
-  selector: {app: reviews}
-  ports: [{name: http, port: 9080}]
----
+const OBJECTS = `${REVIEWS}---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: shop, namespace: default}
@@ -35,20 +28,6 @@ spec:
   resolution: STATIC
   ports: [{number: 80, name: http, protocol: HTTP}]
   endpoints: [{address: 10.213.0.254}]
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadGroup
-metadata: {name: reviews, namespace: default}
-spec:
-  metadata: {labels: {app: reviews}}
-  template: {serviceAccount: reviews, labels: {app: reviews}, ports: {http: 9080}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadGroup
-metadata: {name: client, namespace: default}
-spec:
-  metadata: {labels: {app: client}}
-  template: {serviceAccount: client, labels: {app: client}}
 `;
 const FULL = 'reviews.default.svc.cluster.local';
 const VIP = /^240\.240\.\d+\.\d+$/;

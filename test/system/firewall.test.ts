@@ -2,7 +2,7 @@
 // the legacy one of both. What they do without a mesh is what they do with one, byte for byte, and our rules are back within 5 s.
 import tap, { type Test } from 'tap';
 import { eventually, type Machine } from '../../scripts/lib/package/machine.ts';
-import { NODE, rulesOf } from './mesh.ts';
+import { NODE, rulesOf, STRICT_REVIEWS } from './mesh.ts';
 import {
   callerOf,
   createSmallMesh,
@@ -18,33 +18,6 @@ import {
 
 tap.setTimeout(600_000);
 
-const OBJECTS = `
-apiVersion: v1
-kind: Service
-metadata: {name: reviews, namespace: default}
-spec:
-  selector: {app: reviews}
-  ports: [{name: http, port: 9080}]
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadGroup
-metadata: {name: reviews, namespace: default}
-spec:
-  metadata: {labels: {app: reviews}}
-  template: {serviceAccount: reviews, labels: {app: reviews}, ports: {http: 9080}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadGroup
-metadata: {name: client, namespace: default}
-spec:
-  metadata: {labels: {app: client}}
-  template: {serviceAccount: client, labels: {app: client}}
----
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: default}
-spec: {mtls: {mode: STRICT}}
-`;
 const CLIENT = 'spiffe://mesh.test/ns/default/sa/client';
 const REPAIRED_MS = 5000;
 
@@ -195,7 +168,7 @@ async function day(t: Test, mesh: SmallMesh, machine: Machine, rehearsed: readon
 }
 
 tap.test('firewalls and daemons beside the mesh', async (t) => {
-  const mesh = await createSmallMesh('wall', { hosts: 2, objects: OBJECTS, extras: true });
+  const mesh = await createSmallMesh('wall', { hosts: 2, objects: STRICT_REVIEWS, extras: true });
   t.teardown(() => mesh.world.down());
   const [a, b] = mesh.hosts as [Machine, Machine];
   await Promise.all([prepare(a, 'nft'), prepare(b, 'legacy')]);

@@ -73,7 +73,8 @@ interface Reply {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-const OBJECTS = `
+/** reviews by name, and the groups that serve it and call it. YAML documents. */
+export const REVIEWS = `
 apiVersion: v1
 kind: Service
 metadata: {name: reviews, namespace: default}
@@ -94,7 +95,10 @@ metadata: {name: client, namespace: default}
 spec:
   metadata: {labels: {app: client}}
   template: {serviceAccount: client, labels: {app: client}}
----
+`;
+
+/** The same under STRICT. */
+export const STRICT_REVIEWS = `${REVIEWS}---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default, namespace: default}
@@ -111,8 +115,13 @@ Restart=always
 WantedBy=multi-user.target
 `;
 
-/** Boots controller, a (client), b and d (reviews), by the words of docs/packages.md. */
-export async function createMesh(name: string, share: string): Promise<Mesh> {
+/** Makes a world in which these names mean the bridge's address outside, and gives it to `furnish`; a share goes with its world. */
+export async function inWorld<T>(
+  name: string,
+  share: string,
+  outside: readonly string[],
+  furnish: (world: World) => Promise<T>,
+): Promise<T> {
   const made = await createWorld(name, share);
   const world: World = {
     ...made,
@@ -122,6 +131,11 @@ export async function createMesh(name: string, share: string): Promise<Mesh> {
     },
   };
   try {
+    const zone = Object.fromEntries(outside.map((host) => [host, { v4: world.address, v6: 'fd00:213::fe' }]));
+    world.outside(process.execPath, [
+      join(ROOT, 'scripts/lib/lab/upstream-dns.ts'),
+      JSON.stringify({ zone, addresses: [world.address], port: 53 }),
+    ]);
     return await furnish(world);
   } catch (error) {
     await world.down();
@@ -129,29 +143,40 @@ export async function createMesh(name: string, share: string): Promise<Mesh> {
   }
 }
 
+/** What an operator does to have a controller. */
+export async function startController(controller: Machine): Promise<void> {
+  await addRepository(controller);
+  await controller.must(apt('install mesh-controller meshctl'));
+  controller.write('/etc/mesh/controller.yaml', `trustDomain: mesh.test\naddresses: [${controller.address}]\n`);
+  await controller.must('mesh-controller init');
+  await controller.must('systemctl enable --now mesh-controller');
+}
+
+/** meshctl on the controller's machine, as its first admin. */
+export function meshctlOn(controller: Machine): Mesh['meshctl'] {
+  return (args, input = '') =>
+    controller.must(
+      `MESH_API=https://${controller.address}:15200 MESH_CA_FILE=/var/lib/mesh-controller/ca.pem MESH_TOKEN_FILE=/var/lib/mesh-controller/admin-token meshctl ${args}`,
+      { input },
+    );
+}
+
+/** Boots controller, a (client), b and d (reviews), by the words of docs/packages.md. */
+export function createMesh(name: string, share: string): Promise<Mesh> {
+  return inWorld(name, share, ['outside.example'], furnish);
+}
+
 async function furnish(world: World): Promise<Mesh> {
-  const zone = { 'outside.example': { v4: world.address, v6: 'fd00:213::fe' } };
-  world.outside(process.execPath, [
-    join(ROOT, 'scripts/lib/lab/upstream-dns.ts'),
-    JSON.stringify({ zone, addresses: [world.address], port: 53 }),
-  ]);
   const [controller, a, b, d] = await Promise.all([
     world.boot('c', 9),
     world.boot('a', 1),
     world.boot('b', 2),
     world.boot('d', 4),
   ]);
-  for (const machine of [controller, a, b, d]) await addRepository(machine);
-  await controller.must(apt('install mesh-controller meshctl'));
-  controller.write('/etc/mesh/controller.yaml', `trustDomain: mesh.test\naddresses: [${controller.address}]\n`);
-  await controller.must('mesh-controller init');
-  await controller.must('systemctl enable --now mesh-controller');
-  const meshctl = (args: string, input = '') =>
-    controller.must(
-      `MESH_API=https://${controller.address}:15200 MESH_CA_FILE=/var/lib/mesh-controller/ca.pem MESH_TOKEN_FILE=/var/lib/mesh-controller/admin-token meshctl ${args}`,
-      { input },
-    );
-  await meshctl('apply -f -', OBJECTS);
+  for (const machine of [a, b, d]) await addRepository(machine);
+  await startController(controller);
+  const meshctl = meshctlOn(controller);
+  await meshctl('apply -f -', STRICT_REVIEWS);
   return {
     world,
     controller,

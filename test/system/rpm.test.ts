@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tap from 'tap';
 import { eventually, type Machine } from '../../scripts/lib/package/machine.ts';
-import { buildNextVersion, NEXT_VERSION, rulesOf } from './mesh.ts';
+import { buildNextVersion, NEXT_VERSION, rulesOf, STRICT_REVIEWS } from './mesh.ts';
 import {
   callerOf,
   createSmallMesh,
@@ -27,34 +27,6 @@ const SHARE = join(import.meta.dirname, '../../build/machine', `share-${NAME}`);
 const RPM_ARCH = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
 const NEEDED =
   'systemd = 252 iptables iproute conntrack-tools procps-ng nftables kmod glibc = 2.36 libstdc++ = 12 /bin/sh';
-
-const OBJECTS = `
-apiVersion: v1
-kind: Service
-metadata: {name: reviews, namespace: default}
-spec:
-  selector: {app: reviews}
-  ports: [{name: http, port: 9080}]
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadGroup
-metadata: {name: reviews, namespace: default}
-spec:
-  metadata: {labels: {app: reviews}}
-  template: {serviceAccount: reviews, labels: {app: reviews}, ports: {http: 9080}}
----
-apiVersion: networking.istio.io/v1
-kind: WorkloadGroup
-metadata: {name: client, namespace: default}
-spec:
-  metadata: {labels: {app: client}}
-  template: {serviceAccount: client, labels: {app: client}}
----
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: default}
-spec: {mtls: {mode: STRICT}}
-`;
 
 /** A repository with one empty package that provides what Debian's packages have put there. */
 function buildStandIn(folder: string): void {
@@ -99,7 +71,7 @@ const agentPid = (machine: Machine) => pid(machine, 'systemctl show -p MainPID -
 const envoyPid = (machine: Machine) => pid(machine, 'pgrep -n -x -u mesh-proxy envoy');
 
 tap.test('the rpms, by dnf, on a booted machine', async (t) => {
-  const mesh = await createSmallMesh(NAME, { hosts: 1, objects: OBJECTS, extras: true });
+  const mesh = await createSmallMesh(NAME, { hosts: 1, objects: STRICT_REVIEWS, extras: true });
   t.teardown(() => mesh.world.down());
   const client = mesh.hosts[0]!;
   buildStandIn(join(SHARE, 'standin'));

@@ -13,8 +13,8 @@ import {
   utimesSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
-import { createWorld, eventually, type Machine, type World } from '../../scripts/lib/package/machine.ts';
-import { addRepository, apt, buildRepository, journal, NODE } from './mesh.ts';
+import { eventually, type Machine, type World } from '../../scripts/lib/package/machine.ts';
+import { addRepository, apt, buildRepository, inWorld, journal, meshctlOn, NODE, startController } from './mesh.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const MACHINES = join(ROOT, 'build/machine');
@@ -89,30 +89,12 @@ export async function createSmallMesh(
   options: { readonly hosts: 1 | 2; readonly objects: string; readonly extras?: boolean },
 ): Promise<SmallMesh> {
   const share = makeShare(name, options.extras ?? false);
-  const made = await createWorld(name, share);
-  const world: World = {
-    ...made,
-    async down() {
-      await made.down();
-      rmSync(share, { recursive: true, force: true });
-    },
-  };
-  try {
-    const names = ['outside.example', 'shop.example', 'www.shop.example'];
-    const zone = Object.fromEntries(names.map((host) => [host, { v4: world.address, v6: 'fd00:213::fe' }]));
-    world.outside(process.execPath, [
-      join(ROOT, 'scripts/lib/lab/upstream-dns.ts'),
-      JSON.stringify({ zone, addresses: [world.address], port: 53 }),
-    ]);
+  return inWorld(name, share, ['outside.example', 'shop.example', 'www.shop.example'], async (world) => {
     const [controller, ...hosts] = await Promise.all([
       world.boot('c', 9),
       ...NAMES.slice(0, options.hosts).map((host, index) => world.boot(host, index + 1)),
     ]);
-    const meshctl = (args: string, input = '') =>
-      controller.must(
-        `MESH_API=https://${controller.address}:15200 MESH_CA_FILE=/var/lib/mesh-controller/ca.pem MESH_TOKEN_FILE=/var/lib/mesh-controller/admin-token meshctl ${args}`,
-        { input },
-      );
+    const meshctl = meshctlOn(controller);
     await Promise.all([
       startController(controller).then(() => meshctl('apply -f -', options.objects)),
       ...hosts.map(async (host) => {
@@ -121,18 +103,7 @@ export async function createSmallMesh(
       }),
     ]);
     return { world, controller, hosts, meshctl };
-  } catch (error) {
-    await world.down();
-    throw error;
-  }
-}
-
-async function startController(controller: Machine): Promise<void> {
-  await addRepository(controller);
-  await controller.must(apt('install mesh-controller meshctl'));
-  controller.write('/etc/mesh/controller.yaml', `trustDomain: mesh.test\naddresses: [${controller.address}]\n`);
-  await controller.must('mesh-controller init');
-  await controller.must('systemctl enable --now mesh-controller');
+  });
 }
 
 /** Users, agent.yaml and the join, with these workloads. Leaves the agent off. */
