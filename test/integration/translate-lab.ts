@@ -152,6 +152,8 @@ async function startHost(context: LabContext, spec: HostSpec, index: number): Pr
     async push(set) {
       ads?.set(set);
       await settle(ads as TestAds);
+      const stats = () => adminGet(join(home, 'admin.sock'), '/stats?filter=^listener_manager.listener_');
+      await until(async () => workerHasAll(await stats()), 'Envoy’s worker to serve what it acknowledged', 10_000);
     },
   };
 }
@@ -169,10 +171,19 @@ function wire(namespace: string, net: string, index: number, address: string, ad
 
 /** The part of DESIGN 4 that these tests need: the redirections themselves. Guards are agent/redirect's. */
 function redirect(namespace: string, spec: HostSpec): void {
-  for (const iptables of ['iptables', 'ip6tables']) {
+  const families = [
+    { iptables: 'iptables', loopback: '127.0.0.0/8', inboundLeg: '127.0.0.6' },
+    { iptables: 'ip6tables', loopback: '::1', inboundLeg: '::6' },
+  ];
+  for (const { iptables, loopback, inboundLeg } of families) {
     const rule = (...args: string[]) => inNamespace(namespace, [iptables, '-w', '-t', 'nat', '-A', ...args]);
+    const proxy = ['-m', 'owner', '--uid-owner', '0'];
+    rule('OUTPUT', '-s', inboundLeg, ...proxy, '-j', 'RETURN');
     for (const port of spec.inbound ?? []) {
-      rule('PREROUTING', '-p', 'tcp', '--dport', String(port), '-j', 'REDIRECT', '--to-ports', '15006');
+      const toInbound = ['-p', 'tcp', '--dport', String(port), '-j', 'REDIRECT', '--to-ports', '15006'];
+      rule('PREROUTING', ...toInbound);
+      // a proxy meets its own host's workload as any other does: with mTLS
+      rule('OUTPUT', '!', '-d', loopback, '-o', 'lo', ...proxy, ...toInbound);
     }
     for (const [uid, port] of Object.entries(spec.outbound ?? {})) {
       rule('OUTPUT', '-p', 'tcp', '-m', 'owner', '--uid-owner', uid, '-j', 'REDIRECT', '--to-ports', String(port));
@@ -290,6 +301,12 @@ async function settle(ads: TestAds): Promise<void> {
     'Envoy to acknowledge',
     10_000,
   );
+}
+
+/** Envoy acknowledges a listener before its worker serves it. There is one worker: each listener added or changed is one of its successes. */
+function workerHasAll(stats: string): boolean {
+  const count = (name: string) => Number(new RegExp(`listener_${name}: (\\d+)`).exec(stats)?.[1] ?? Number.NaN);
+  return count('create_success') === count('added') + count('modified');
 }
 
 /** Secrets of workloads, as the agent's SDS serves them. */
