@@ -4,6 +4,7 @@
  * not covered, so this list must never promise more than the code does: it grows in the same commit as the code. A kind without a row here
  * is refused whole.
  */
+import { INERT_KINDS, REFUSED_KINDS } from './enforced/core.ts';
 import { DESTINATION_RULE_KINDS } from './enforced/destination-rule.ts';
 import { GATEWAY_KINDS } from './enforced/gateway.ts';
 import { MESH_CONFIG_KINDS } from './enforced/mesh-config.ts';
@@ -35,4 +36,9 @@ export const ENFORCED_VALUES: Readonly<Record<string, Readonly<Record<string, re
 );
 
 /** Why a field is not enforced, by kind and path; a path covers what lies below it. */
-export const REFUSED: Readonly<Record<string, Readonly<Record<string, string>>>> = each((kind) => kind.refused ?? {});
+export const REFUSED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  ...each((kind) => kind.refused ?? {}),
+  ...INERT_KINDS,
+};
+
+export { INERT_KINDS, REFUSED_KINDS };

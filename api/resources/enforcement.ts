@@ -1,4 +1,4 @@
-import { ENFORCED, ENFORCED_VALUES, REFUSED } from './enforced-fields.ts';
+import { ENFORCED, ENFORCED_VALUES, INERT_KINDS, REFUSED, REFUSED_KINDS } from './enforced-fields.ts';
 import type { Report } from './report.ts';
 import { childPath, shown } from './report.ts';
 
@@ -32,10 +32,8 @@ export const THIS_VERSION: Enforced = {
   },
   values: ENFORCED_VALUES,
   refused: REFUSED,
+  refusedKinds: REFUSED_KINDS,
 };
-
-/** Kinds that mean nothing by themselves, so that having them unenforced ignores nothing. */
-const INERT: readonly string[] = ['Namespace', 'ServiceAccount'];
 
 /**
  * Nothing is accepted and then ignored: every set field of `fields` (spec and its like, without metadata) that no pattern of the kind
@@ -49,8 +47,9 @@ export function checkEnforced(
   enforced: Enforced = THIS_VERSION,
 ): void {
   const patterns = enforced.fields[kind];
-  if (patterns === undefined && !INERT.includes(kind)) {
-    report.add('', `not supported yet: this version does not enforce ${kind}`, 'FieldValueNotSupported');
+  if (patterns === undefined && !Object.hasOwn(INERT_KINDS, kind)) {
+    const why = enforced.refusedKinds?.[kind] ?? `this version does not enforce ${kind}`;
+    report.add('', `not supported yet: ${why}`, 'FieldValueNotSupported');
     return;
   }
   const tree = treeOf(kind, enforced);
@@ -62,6 +61,7 @@ export interface Enforced {
   readonly fields: Readonly<Record<string, readonly string[]>>;
   readonly values: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
   readonly refused?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  readonly refusedKinds?: Readonly<Record<string, string>>;
 }
 
 function walk(value: unknown, node: Node | undefined, path: string, report: Report): void {

@@ -83,18 +83,23 @@ function folded(rows: readonly Row[], at: string, like: string): Row[] {
 }
 
 function section(info: KindInfo): string {
+  const refused = THIS_VERSION.refusedKinds?.[info.kind];
+  if (refused !== undefined) return [headingOf(info), '', `Refused whole: ${refused}.`, ''].join('\n');
   const rules = rulesOf(info.kind);
   const rows = Object.entries(fieldSchemas(info)).flatMap(([name, schema]) => rowsOf(name, schema, rules));
   const shown = (LIKE[info.kind] ?? []).reduce((all, [at, like]) => folded(all, at, like), rows);
-  const group = info.group === '' ? 'v1' : `${info.group}/${info.versions.join(', ')}`;
   return [
-    `## ${info.kind} (${group})`,
+    headingOf(info),
     '',
     '| field | |',
     '| --- | --- |',
     ...shown.map(({ path, verdict }) => `| \`${path}\` | ${verdict} |`),
     '',
   ].join('\n');
+}
+
+function headingOf(info: KindInfo): string {
+  return `## ${info.kind} (${info.group === '' ? 'v1' : `${info.group}/${info.versions.join(', ')}`})`;
 }
 
 /** The whole document. */

@@ -140,9 +140,3 @@ function checkTargetPort(target: number | string | undefined, path: string, repo
   checkPort(target, path, report);
   checkNoMeshPort(target, path, report);
 }
-
-/** Namespaces need no declaration here; declaring one gives it labels. */
-export function checkNamespace(object: MeshObject, report: Report): void {
-  if (Object.keys((object.spec ?? {}) as object).length > 0)
-    report.add('spec', 'a namespace has no spec here', 'FieldValueNotSupported');
-}

@@ -1,7 +1,7 @@
 import type { MeshObject } from '../object.ts';
 import type { Report } from '../report.ts';
 import type { SemanticContext } from './context.ts';
-import { checkNamespace, checkService } from './core.ts';
+import { checkService } from './core.ts';
 import { checkDestinationRule } from './destination-rule.ts';
 import { checkGateway } from './gateway.ts';
 import { checkMeshConfig } from './mesh-config.ts';
@@ -21,7 +21,6 @@ const CHECKS: Readonly<Record<string, SemanticCheck>> = {
   DestinationRule: checkDestinationRule,
   Gateway: checkGateway,
   MeshConfig: checkMeshConfig,
-  Namespace: checkNamespace,
   PeerAuthentication: checkPeerAuthentication,
   ProxyConfig: checkProxyConfig,
   RequestAuthentication: checkRequestAuthentication,
