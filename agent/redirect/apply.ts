@@ -297,7 +297,8 @@ async function rollBack({ deps, backend, before, lo, state, first }: Undo, cause
   }
   const code = cause instanceof MeshError ? cause.code : 'REDIRECT_FAILED';
   const message = `rules were not changed: ${errorLine(cause)}${left}`;
-  return new MeshError(code, message, { cause, details: { restored: left === '' } });
+  // No `cause`: its words stand in the message, in front of what could not be put back, and errorLine would say them again.
+  return new MeshError(code, message, { details: { restored: left === '' } });
 }
 
 async function restoreFamily(
