@@ -1,5 +1,6 @@
-import { Gauge, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import type { AgentStatus } from '../api/http/admin-api.ts';
+import { readGauge } from '../runtime/metrics.ts';
 
 /** Metrics of the whole agent, read from its status at each scrape. Prefix `mesh_agent_`; seconds and bytes as Prometheus has them. */
 export function registerAgentMetrics(registry: Registry, read: () => AgentStatus): void {
@@ -10,15 +11,7 @@ export function registerAgentMetrics(registry: Registry, read: () => AgentStatus
     known ??= read();
     return known;
   };
-  const gauge = (name: string, help: string, value: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers: [registry],
-      collect() {
-        this.set(value());
-      },
-    });
+  const gauge = (name: string, help: string, value: () => number) => readGauge(registry, name, help, value);
   gauge('mesh_agent_ready', 'Config acknowledged by Envoy and rules standing.', () => Number(status().ready));
   gauge('mesh_agent_generation', 'Generation that was verified and translated.', () => status().generation);
   gauge('mesh_agent_acked_generation', 'Generation that Envoy acknowledged whole.', () => status().ackedGeneration);

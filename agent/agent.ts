@@ -93,8 +93,7 @@ export interface Rooms {
   readonly reconciler: Reconciler;
   /** What systemd-resolved is told of the mesh's names, where it answers on this host; undefined when DNS is off. */
   resolver(view: MeshView | undefined): MeshResolver | undefined;
-  /** Base URLs: agent.yaml's, then those that signed config lists. */
-  controllers(): readonly string[];
+  /** Base URLs of each controller: those that signed config lists, then agent.yaml's others. */
   replicas(): readonly (readonly string[])[];
 }
 
@@ -120,7 +119,6 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
   const desired = (): DesiredConfig | undefined => controlplane.current();
   const anchors = () => [...(desired()?.anchors.values() ?? [])];
   const intermediates = () => anchors().map((anchor) => anchor.intermediatePem);
-  const controllers = () => [...new Set([...config.controllers, ...anchors().flatMap((anchor) => anchor.agentUrls)])];
   const replicas = () => replicasOf(config.controllers, anchors());
   const trust = (): ServerTrust | undefined =>
     desired() === undefined ? undefined : { intermediates: intermediates(), trustDomain: config.trustDomain };
@@ -252,7 +250,6 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
     dns,
     reconciler,
     resolver,
-    controllers,
     replicas,
   };
 

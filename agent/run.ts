@@ -289,7 +289,7 @@ function createStatus(
       peers,
       gossipRefused: gossip.refusals(),
       contacts: hostApi.contacts(),
-      controllers: rooms.controllers(),
+      controllers: rooms.replicas().flat(),
       problems: [
         ...(dns?.problems() ?? []),
         ...rooms.endpoints.problems(),

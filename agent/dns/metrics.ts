@@ -1,4 +1,5 @@
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Histogram, type Registry } from 'prom-client';
+import { readGauge } from '../../runtime/metrics.ts';
 
 /** What became of a query. */
 export type Outcome = 'answered' | 'nxdomain' | 'forwarded' | 'failed' | 'malformed';
@@ -11,14 +12,7 @@ export interface DnsMetrics {
 
 /** Registers the room's metrics; `inFlight` is read at each scrape. */
 export function createDnsMetrics(registry: Registry, inFlight: () => number): DnsMetrics {
-  new Gauge({
-    name: 'mesh_agent_dns_upstream_in_flight',
-    help: 'Queries that wait for a resolver.',
-    registers: [registry],
-    collect() {
-      this.set(inFlight());
-    },
-  });
+  readGauge(registry, 'mesh_agent_dns_upstream_in_flight', 'Queries that wait for a resolver.', inFlight);
   return {
     queries: new Counter({
       name: 'mesh_agent_dns_queries_total',

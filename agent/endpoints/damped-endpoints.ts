@@ -1,7 +1,8 @@
-import { Gauge, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import type { EndpointSnapshot } from '../../api/gossip/host-record.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { readGauge } from '../../runtime/metrics.ts';
 import { createDamping, type Damped } from './damping.ts';
 
 export interface DampedEndpointsDeps {
@@ -30,21 +31,14 @@ export function createDampedEndpoints(deps: DampedEndpointsDeps): DampedEndpoint
   let last: Damped | undefined;
   let lines: readonly string[] = [];
   let cancel = () => {};
-  const gauge = (name: string, help: string, value: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers: [registry],
-      collect() {
-        this.set(value());
-      },
-    });
-  gauge(
+  readGauge(
+    registry,
     'mesh_agent_endpoints_held_back',
     'Hosts kept out of load balancing because they flap.',
     () => last?.heldBack.length ?? 0,
   );
-  gauge(
+  readGauge(
+    registry,
     'mesh_agent_endpoints_kept',
     'Hosts kept in load balancing although they are silent, because all of a group are.',
     () => new Set(last?.kept.flatMap(({ hosts }) => hosts)).size,

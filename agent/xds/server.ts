@@ -5,12 +5,13 @@
  */
 import { chmod, rm } from 'node:fs/promises';
 import { status as grpcStatus, Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
-import { Counter, Gauge, type Registry } from 'prom-client';
+import { Counter, type Registry } from 'prom-client';
 import { errorLine, MeshError } from '../../api/errors.ts';
 import type { ObjectKey } from '../../api/resources/object.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Part } from '../../runtime/lifecycle.ts';
 import type { Logger } from '../../runtime/log.ts';
+import { readGauge } from '../../runtime/metrics.ts';
 import { type ResourceSet, type ResourceType, TYPE_URLS } from '../translate/resource-set.ts';
 import { envoyWords } from './envoy-words.ts';
 import { createLedger, type Ledger } from './ledger.ts';
@@ -293,14 +294,7 @@ export function createXds(deps: XdsDeps): Xds {
 }
 
 function createMetrics(registry: Registry, streams: () => number) {
-  new Gauge({
-    name: 'mesh_agent_xds_streams',
-    help: 'Envoys connected to this agent.',
-    registers: [registry],
-    collect() {
-      this.set(streams());
-    },
-  });
+  readGauge(registry, 'mesh_agent_xds_streams', 'Envoys connected to this agent.', streams);
   return {
     sent: new Counter({
       name: 'mesh_agent_xds_resources_sent_total',
