@@ -130,7 +130,6 @@ function hostCommands(program: Commander, command: Make): void {
     .option('--group <namespace/name...>', 'WorkloadGroup that it may serve; repeat for more')
     .option('--ttl <duration>', 'how long the string is good, 1m to 168h (default: 1h)')
     .option('--peer <ip:port...>', 'gossip address to dial first; repeat for more')
-    .option('--gateway', 'grant a gateway’s identity')
     .addOption(output());
   const hosts = program.command('hosts').description('hosts of the mesh').exitOverride();
   command(hosts, 'list', 'list hosts', async () => (await import('./commands/hosts.ts')).hostsList).addOption(output());

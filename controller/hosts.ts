@@ -69,7 +69,6 @@ function hostObject(row: HostRow, reports: Reports): Host {
       workloadGroups: row.workloadGroups,
       gossipAddresses: row.gossipAddresses,
       epoch: row.epoch,
-      ...(row.gateway === undefined ? {} : { gateway: row.gateway }),
       revoked: row.revokedAt !== undefined,
     },
     ...(report === undefined ? {} : { status: { ...report.status, reportedAt: new Date(report.at).toISOString() } }),
@@ -87,8 +86,6 @@ export function createTokenIssuer(deps: {
   return {
     async create(spec: JoinToken['spec']) {
       const { host, workloadGroups, ttlSeconds, peers = [] } = spec;
-      if (spec.gateway === true)
-        throw invalid('gateway', 'a host is a gateway by its WorkloadGroup: name that in workloadGroups');
       if (peers.length > MAX_PEERS) throw invalid('peers', `at most ${MAX_PEERS}`);
       for (const peer of peers)
         if (parseEndpoint(peer) === undefined)

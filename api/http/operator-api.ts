@@ -88,7 +88,6 @@ export interface JoinToken {
     readonly ttlSeconds?: number;
     /** Gossip addresses for the host to dial first, `IP:PORT`; at most 16. */
     readonly peers?: readonly string[];
-    readonly gateway?: boolean;
   };
   readonly status?: {
     readonly id: string;
@@ -136,7 +135,6 @@ export interface Host {
     readonly workloadGroups: readonly string[];
     readonly gossipAddresses: readonly string[];
     readonly epoch: number;
-    readonly gateway?: boolean;
     readonly revoked: boolean;
   };
   /** Absent: the host has not reported to this controller since it started. */

@@ -12,7 +12,6 @@ const HOST: StructuralSchema = {
     workloadGroups: strings('NAMESPACE/NAME of the WorkloadGroups that the host may serve.'),
     gossipAddresses: strings('Where its gossip listens.'),
     epoch: { type: 'number' },
-    gateway: { type: 'boolean' },
     revoked: { type: 'boolean' },
   },
 };
@@ -25,7 +24,6 @@ const JOIN_TOKEN: StructuralSchema = {
     workloadGroups: strings('NAMESPACE/NAME of the WorkloadGroups that the host may serve.'),
     ttlSeconds: { type: 'number', description: '60 to 604800; 3600 by default.' },
     peers: strings('Gossip addresses to dial first.'),
-    gateway: { type: 'boolean' },
   },
 };
 

@@ -9,8 +9,6 @@ export interface HostGrant {
   readonly workloadGroups: readonly string[];
   /** Gossip addresses that the host named when it enrolled, `IP:PORT` or `[IP6]:PORT`: where to dial first; hints, nothing trusts them. */
   readonly gossipAddresses: readonly string[];
-  /** True for a host that is granted a gateway's identity (issue 5). */
-  readonly gateway?: boolean;
 }
 
 /** Addresses of one service host, allocated once by the controller (DESIGN 7). */

@@ -58,7 +58,7 @@ async function describeHost(
 export function hostText(host: Host, meshGeneration: number, now: number): string {
   const { spec, status } = host;
   const lines = [
-    `Host:         ${host.metadata.name}${spec.revoked ? '  REVOKED' : ''}${spec.gateway ? '  (gateway)' : ''}`,
+    `Host:         ${host.metadata.name}${spec.revoked ? '  REVOKED' : ''}`,
     `Granted:      ${spec.workloadGroups.join(', ') || 'no WorkloadGroup'} (epoch ${spec.epoch})`,
   ];
   if (status === undefined) {

@@ -10,7 +10,6 @@ interface TokenOptions {
   readonly group?: readonly string[];
   readonly ttl?: string;
   readonly peer?: readonly string[];
-  readonly gateway?: boolean;
   readonly output?: OutputFormat;
 }
 
@@ -32,7 +31,6 @@ export const tokenCreate: Command<TokenOptions> = async (context, options) => {
       workloadGroups: groups,
       ...(ttlMs === undefined ? {} : { ttlSeconds: Math.round(ttlMs / 1000) }),
       ...(options.peer === undefined ? {} : { peers: options.peer }),
-      ...(options.gateway ? { gateway: true } : {}),
     },
   };
   const client = await connectApi(context, options);

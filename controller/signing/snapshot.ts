@@ -58,7 +58,7 @@ export function entriesOf(key: string, text: string | undefined): SignedEntry[] 
 }
 
 function hostEntries(host: string, row: HostRow | undefined): SignedEntry[] {
-  const { epoch, workloadGroups, gossipAddresses, gateway } = row ?? ({} as Partial<HostRow>);
+  const { epoch, workloadGroups, gossipAddresses } = row ?? ({} as Partial<HostRow>);
   const grant: HostGrant | undefined =
     row === undefined
       ? undefined
@@ -67,7 +67,6 @@ function hostEntries(host: string, row: HostRow | undefined): SignedEntry[] {
           epoch: epoch as number,
           workloadGroups: workloadGroups ?? [],
           gossipAddresses: gossipAddresses ?? [],
-          ...(gateway === undefined ? {} : { gateway }),
         };
   const revoked: RevokedRow | undefined = row?.revokedAt === undefined ? undefined : { revokedAt: row.revokedAt };
   return [

@@ -29,6 +29,7 @@ tap.test('usage errors exit 64, help and version 0', async (t) => {
     ['token', 'create'],
     ['token', 'create', '--host', 'a', '--ttl', '5s'],
     ['token', 'create', '--host', 'a', '--group', 'x'],
+    ['token', 'create', '--host', 'a', '--gateway'], // a host is one by its WorkloadGroup
     ['log-level', 'loud'],
     ['get', 'vs', '--token', 'x'],
     ['peers', '--api', 'https://a'],

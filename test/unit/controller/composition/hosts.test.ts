@@ -68,7 +68,6 @@ t.test('nothing is stored for a join string that no host could use', async (t) =
   const before = await store.revision();
   const group = (i: number) => `default/${'g'.repeat(200)}-${i}`;
   const cases: [spec: Partial<Parameters<TokenIssuer['create']>[0]>, field: string][] = [
-    [{ gateway: true }, 'spec.gateway'],
     [{ peers: ['10.0.0.1'] }, 'spec.peers'],
     [{ peers: ['example.com:15300'] }, 'spec.peers'],
     [{ peers: ['10.0.0.1:0'] }, 'spec.peers'],

@@ -147,6 +147,7 @@ t.test('hosts, revocation, join tokens, status', async (t) => {
     { host: 7, workloadGroups: [] },
     { host: 'h1' },
     { host: 'h', workloadGroups: [], more: 1 },
+    { host: 'h', workloadGroups: [], gateway: true }, // a host is one by its WorkloadGroup
   ])
     t.equal((await token(bad)).code, 422, JSON.stringify(bad));
   t.equal((await token({ host: 'h1', workloadGroups: [] }, { metadata: { name: 'x' } })).code, 422);
