@@ -60,8 +60,12 @@ export interface WorkloadBinding {
   readonly user: string;
   /** Further users that may own the listening sockets (DESIGN 3.5). */
   readonly portOwners: readonly string[];
+  /** Commands, program and arguments, that a WorkloadGroup's exec probe may have run as this user; none but these. */
+  readonly execProbes: readonly (readonly string[])[];
 }
 
+/** Bounds of execProbes: commands of a workload, words of a command, bytes of a command. */
+const MAX_EXEC = { commands: 16, words: 64, bytes: 4096 } as const;
 const GROUP = /^[-a-z0-9]{1,63}\/[-.a-z0-9]{1,253}$/;
 const USER = /^[a-z_][-a-z0-9_]{0,31}$/;
 /** A service unit, an instance with its `@`; no slash, so that it names no file elsewhere. */
@@ -123,7 +127,29 @@ function readBinding(r: ConfigReader): WorkloadBinding {
     : r.string('user', { pattern: USER, expected: 'a user name (or give the unit: NAME.service)' });
   if (byUnit) r.string('user', { default: '' });
   else r.string('unit', { default: '' });
-  return { group, user, portOwners: r.strings('portOwners', { pattern: USER, expected: 'a user name', max: 16 }) };
+  const portOwners = r.strings('portOwners', { pattern: USER, expected: 'a user name', max: 16 });
+  const execProbes = r.stringLists('execProbes', { max: MAX_EXEC.commands, check: commandFault });
+  const seen = new Set<string>();
+  for (const command of execProbes) {
+    const text = JSON.stringify(command);
+    if (seen.has(text)) r.fault('execProbes', `${text} is listed twice`);
+    seen.add(text);
+  }
+  return { group, user, portOwners, execProbes };
+}
+
+/** What keeps these words from being a command line of a unit of systemd's, which takes UTF-8 lines only. */
+function commandFault(words: readonly string[]): string | undefined {
+  const [program] = words;
+  if (program === undefined || !/^\/[^/]/.test(program) || program.endsWith('/'))
+    return `expected [PROGRAM, ARGUMENT, ...] with the program's absolute path, found ${JSON.stringify(words).slice(0, 80)}`;
+  if (words.length > MAX_EXEC.words) return `at most ${MAX_EXEC.words} words`;
+  if (words.reduce((sum, word) => sum + Buffer.byteLength(word), 0) > MAX_EXEC.bytes)
+    return `at most ${MAX_EXEC.bytes} bytes`;
+  for (const word of words)
+    if (/[\p{Cc}\p{Noncharacter_Code_Point}]/u.test(word) || !word.isWellFormed())
+      return `no line breaks, other control characters or broken Unicode: ${JSON.stringify(word).slice(0, 80)}`;
+  return undefined;
 }
 
 function readPorts(r: ConfigReader): AgentConfig['ports'] {

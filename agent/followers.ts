@@ -83,7 +83,7 @@ export function createFollowers(
           group,
           ports: applicationPorts.get(group) ?? ports.map((port) => port.number),
           ownerUids: new Set([uid, ...ownersOf(group)]),
-          ...(probe === undefined
+          ...(probe === undefined || probe.call.kind === 'exec'
             ? {}
             : { probe: { port: probe.call.port, loopback: probe.call.loopback !== undefined } }),
         })),
@@ -112,7 +112,9 @@ export function createFollowers(
           })),
           dns: config.dns.enabled,
           vipRanges: run.view.vipRanges,
-          proberUid: run.bound.workloads.some(({ probe }) => probe !== undefined) ? facts.own.agent : undefined,
+          proberUid: run.bound.workloads.some(({ probe }) => probe !== undefined && probe.call.kind !== 'exec')
+            ? facts.own.agent
+            : undefined,
           resolver: rooms.resolver(run.view),
         }),
       );

@@ -15,6 +15,11 @@ export interface ConfigReader {
   integer(key: string, options: { default: number; min: number; max: number }): number;
   boolean(key: string, fallback: boolean): boolean;
   strings(key: string, options?: { pattern?: RegExp; expected?: string; max?: number }): string[];
+  /** A list of at most `max` lists of texts; `check` says what is wrong with one of these, or nothing. */
+  stringLists(
+    key: string,
+    options: { max: number; check: (list: readonly string[]) => string | undefined },
+  ): string[][];
   integers(key: string, options: { min: number; max: number }): number[];
   object<T>(key: string, read: (reader: ConfigReader) => T): T;
   list<T>(key: string, read: (reader: ConfigReader) => T): T[];
@@ -109,6 +114,20 @@ function readMap<T>(map: YAMLMap | undefined, path: string, read: (reader: Confi
         fault(node, `${name(key)}: expected ${options.expected ?? 'a text'}, found ${show(value, node)}`);
         return undefined;
       }),
+    stringLists: (key, { max, check }) =>
+      sequence(key, max, (node, index) => {
+        const at = `${name(key)}[${index}]`;
+        const items = isSeq(node) ? (node.items as Node[]) : [];
+        const list = items.map((item) => (isScalar(item) ? item.value : undefined));
+        const odd = list.findIndex((value) => typeof value !== 'string');
+        const why = odd < 0 && isSeq(node) ? check(list as string[]) : undefined;
+        if (!isSeq(node)) fault(node, `${at}: expected a list of texts`);
+        else if (odd >= 0)
+          fault(items[odd], `${at}[${odd}]: expected a text (in quotes), found ${show(list[odd], items[odd] as Node)}`);
+        else if (why !== undefined) fault(node, `${at}: ${why}`);
+        else return { list: list as string[] };
+        return undefined;
+      }).map(({ list }) => list),
     integers: (key, { min, max }) =>
       sequence(key, 1000, (node) => {
         const value = isScalar(node) ? node.value : undefined;

@@ -7,8 +7,9 @@ import { workloadSpiffeId } from '../../api/identity/spiffe-id.ts';
 import { type MeshObject, type ObjectKey, objectKey } from '../../api/resources/object.ts';
 import type { HostGrant } from '../../api/signed-config/desired-config.ts';
 import type { WorkloadBinding } from '../config.ts';
+import { probeUnit } from '../host/probe-unit.ts';
 import type { LocalIdentity, LocalWorkload } from './local-workload.ts';
-import { type ProbePlan, type ProbeSpec, probePlan } from './probes/plan.ts';
+import { commandInWords, listed, type ProbePlan, type ProbeSpec, probePlan } from './probes/plan.ts';
 
 /** Outbound port of each bound group, persisted so that a running Envoy and a new agent agree (DESIGN 7). */
 export type PortAssignment = Readonly<Record<string, number>>;
@@ -24,6 +25,7 @@ export interface BindingProblem {
     | 'NOT_BOUND'
     | 'PORT_REFUSED'
     | 'PROBE_UNUSED'
+    | 'PROBE_UNLISTED'
     | 'NO_OUTBOUND_PORT'
     | 'NO_DNS_PORT';
   readonly message: string;
@@ -104,6 +106,7 @@ export function bindWorkloads(input: BindInput): BindResult {
     if (uid === undefined || group === undefined || outboundPort === undefined || dnsIndex < 0) continue;
     takenUids.set(uid, binding.group);
     const spec = groupSpec(group);
+    const probe = usableProbe(spec.probe, binding, uid, input, report);
     workloads.push({
       ...identityOf(binding.group, spec, input),
       user: binding.user,
@@ -111,7 +114,7 @@ export function bindWorkloads(input: BindInput): BindResult {
       outboundPort,
       dnsPort: input.ports.dns + dnsIndex,
       ports: usablePorts(spec.ports, name, input, takenPorts, report),
-      ...(spec.probe === undefined ? {} : { probe: spec.probe }),
+      ...(probe === undefined ? {} : { probe }),
       health: input.health(binding.group),
     });
   }
@@ -194,6 +197,24 @@ function groupSpec(group: MeshObject): GroupSpec {
     ports: spec?.template?.ports ?? {},
     probe: probePlan(spec?.probe),
   };
+}
+
+/** The probe as this host runs it: a command only by the unit that root made for it. One that is not listed fails, and this says the cure at once. */
+function usableProbe(
+  probe: ProbePlan | undefined,
+  { execProbes }: WorkloadBinding,
+  uid: number,
+  { grant }: BindInput,
+  report: Report,
+): ProbePlan | undefined {
+  if (probe === undefined) return undefined;
+  const usable = listed(probe, execProbes, (command) => probeUnit(uid, command));
+  if (usable.call.kind === 'exec' && usable.call.unit === undefined)
+    report(
+      'PROBE_UNLISTED',
+      `its exec probe is not run: add ${commandInWords(usable.call.command)} to workloads[].execProbes of this group in agent.yaml of host ${grant?.host ?? ''}`,
+    );
+  return usable;
 }
 
 function usablePorts(

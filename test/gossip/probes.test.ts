@@ -20,14 +20,15 @@ test('an unhealthy workload is known as such by its peers within a second of the
   const web = http.createServer((_request, response) => response.writeHead(status).end());
   await new Promise<void>((resolve) => web.listen(0, server.address, resolve));
   t.teardown(() => web.close());
+  const { port } = web.address() as { port: number };
   const plan = probePlan({
-    httpGet: { port: (web.address() as { port: number }).port, path: '/healthz' },
+    httpGet: { port, path: '/healthz' },
     periodSeconds: 1,
     failureThreshold: 2,
   });
   const prober = createProber({
     look,
-    ownership: () => ({ state: 'owned', probed: { port: plan?.call.port ?? 0, loopback: false } }),
+    ownership: () => ({ state: 'owned', probed: { port, loopback: false } }),
     address: () => server.address,
     known: new Map(),
     save: async () => {},

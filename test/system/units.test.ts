@@ -64,6 +64,46 @@ const untilSeenAs = (what: string, machine: Machine, user: string, url: string, 
 const unitUser = async (machine: Machine, unit: string) =>
   (await machine.must(`ps -o user= -p $(systemctl show -p MainPID --value ${unit})`)).trim();
 
+/** Words that systemd, a shell or YAML might take for their own. */
+const CHECK = ['/usr/local/bin/check', 'a b', '%n%%', '$HOME', '$' + '{HOME}', '"q\'\\', '', ';', '-x', '*', 'é'];
+/** Writes "success" wherever it can, so that a result which the command could write itself would be found out. */
+const CHECK_TEXT = `#!/bin/sh
+cd /var/lib/check || exit 3
+for fd in /proc/$$/fd/*; do (eval "echo success exited 0 >&\${fd##*/}") 2>/dev/null; done
+id -un > user.$$ && mv -f user.$$ user
+printf '%s\\n' "$@" > words.$$ && mv -f words.$$ words
+if [ -e hang ]; then sleep 987 & sleep 987; fi
+[ -e ok ] || exit 7
+`;
+
+/** reviews with a probe that runs this. */
+const probedBy = (command: readonly string[]) => `
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: reviews, namespace: default}
+spec:
+  metadata: {labels: {app: reviews}}
+  template: {serviceAccount: reviews, labels: {app: reviews}, ports: {http: 9080}}
+  probe: {periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 1, exec: {command: ${JSON.stringify(command)}}}
+`;
+
+/** Writes agent.yaml's workloads, reviews with these execProbes, and has the agent take them up. */
+async function list(machine: Machine, execProbes: readonly (readonly string[])[]): Promise<void> {
+  const workloads = [
+    { group: 'default/ratings', unit: 'ratings.service' },
+    { group: 'default/reviews', unit: 'reviews.service', execProbes },
+  ];
+  await eventually('it runs', 10_000, () => isActive(machine, 'mesh-agent'));
+  await setWorkloads(machine, [RATINGS]);
+  machine.write('/root/workloads', `workloads: ${JSON.stringify(workloads)}\n`);
+  await machine.must(
+    "sed -i -e '/^workloads:/ {r /root/workloads' -e 'd}' /etc/mesh/agent.yaml && systemctl reload mesh-agent",
+  );
+}
+
+const probeFiles = async (machine: Machine) =>
+  (await machine.must("find /etc/systemd/system /run -maxdepth 1 -name 'mesh-probe-*'")).split('\n').filter(Boolean);
+
 type Row = (t: Test, mesh: SmallMesh) => Promise<void>;
 
 const ROWS: readonly (readonly [string, Row])[] = [
@@ -160,6 +200,71 @@ const ROWS: readonly (readonly [string, Row])[] = [
     },
   ],
   [
+    'an exec probe: systemd runs what agent.yaml lists, as the unit’s user, and its status decides',
+    async (t, { hosts: [a, b], meshctl }) => {
+      const untilStatus = (what: string, status: number) =>
+        eventually(what, 20_000, async () => (await get(a!, 'client', 'http://reviews:9080/')).status === status);
+      const untilSaid = (what: RegExp) =>
+        eventually(`status says ${what}`, 20_000, async () => what.test((await status(b!)).problems?.join('\n') ?? ''));
+      const left = async (file: string) => (await b!.exec(`cat /var/lib/check/${file}`)).out;
+      b!.write('/usr/local/bin/check', CHECK_TEXT, 0o755);
+      await b!.must('mkdir -m 777 /var/lib/check && touch /var/lib/check/ok');
+      await list(b!, [CHECK]);
+      await eventually('two units and a socket', 10_000, async () => (await probeFiles(b!)).length === 3);
+      await meshctl('apply -f -', probedBy(CHECK));
+      await eventually('it was run', 20_000, async () => (await left('words')) !== '');
+      await untilStatus('healthy, so it serves', 200);
+      t.equal(await left('words'), `${CHECK.slice(1).join('\n')}\n`, 'word for word');
+      t.equal(await left('user'), 'reviews\n');
+
+      const socket = (await probeFiles(b!)).find((path) => path.endsWith('.sock'));
+      for (const user of ['stranger', 'reviews', 'mesh-proxy'])
+        t.equal(
+          (await b!.exec(`curl -s -m 2 --unix-socket ${socket} http://x/`, { user })).code,
+          7,
+          `${user} may not ask`,
+        );
+
+      await b!.must('rm /var/lib/check/ok');
+      await untilStatus('it leaves load balancing', 503);
+      await untilSaid(/default\/reviews: probe failing: exec \["\/usr\/local\/bin\/check", .*: exit status 7/);
+      await b!.must('touch /var/lib/check/ok');
+      await untilStatus('and comes back', 200);
+
+      await b!.must('touch /var/lib/check/hang');
+      await untilSaid(/probe failing: exec .*: no answer within 2 s/);
+      await b!.must('rm /var/lib/check/hang');
+      await untilStatus('it does not hang any more', 200);
+      t.not((await b!.exec("pgrep -f 'sleep 987'")).code, 0, 'what hung is gone, with its children');
+
+      await b!.must('useradd --system else');
+      b!.write('/etc/systemd/system/reviews.service.d/user.conf', '[Service]\nUser=else\n');
+      await b!.must('systemctl daemon-reload && systemctl restart reviews');
+      await eventually('run as the unit’s new user', 20_000, async () => (await left('user')) === 'else\n');
+      await untilStatus('it serves', 200);
+      await b!.must(
+        'rm /etc/systemd/system/reviews.service.d/user.conf && systemctl daemon-reload && systemctl restart reviews',
+      );
+      await eventually('and back', 20_000, async () => (await left('user')) === 'reviews\n');
+      await untilStatus('it serves', 200);
+      await eventually('units of one user', 10_000, async () => (await probeFiles(b!)).length === 3);
+
+      await meshctl('apply -f -', probedBy(['/usr/bin/touch', '/var/lib/check/unlisted']));
+      await untilSaid(/add \["\/usr\/bin\/touch", .*\] to workloads\[\]\.execProbes .* of host b/);
+      await untilStatus('a command that is not listed is no success', 503);
+      t.not((await b!.exec('test -e /var/lib/check/unlisted')).code, 0, 'nor is it run');
+
+      const { out } = await b!.exec("journalctl -q -o cat -u 'mesh-probe-*@*'");
+      t.equal(out, '', 'no run leaves a line in the journal');
+      t.equal(await b!.must("systemctl list-units --all --no-legend --plain 'mesh-probe-*@*'"), '', 'nor a unit');
+      await list(b!, []);
+      await eventually('no longer listed, all of it is gone', 10_000, async () => (await probeFiles(b!)).length === 0);
+      t.notMatch(await b!.must("systemctl list-units --all --no-legend --plain 'mesh-probe-*'"), /./);
+      await meshctl('apply -f -', group('reviews', 9080));
+      await untilStatus('without a probe it serves', 200);
+    },
+  ],
+  [
     'reboot: the units start after the mesh is ready, with the controller switched off',
     async (t, { controller, hosts: [a, b] }) => {
       await b!.must('systemctl enable reviews ratings 2>/dev/null');
@@ -235,13 +340,23 @@ const ROWS: readonly (readonly [string, Row])[] = [
     },
   ],
   [
-    'stop keeps the drop-ins, remove takes them',
+    'stop keeps the drop-ins and the files of exec probes, remove takes them',
     async (t, { hosts: [, b] }) => {
+      await list(b!, [CHECK]);
+      await eventually('its socket listens', 10_000, async () => (await probeFiles(b!)).length === 3);
       await eventually('it runs', 10_000, () => isActive(b!, 'mesh-agent'));
       await b!.must('systemctl stop mesh-agent');
       await untilStopped(b!);
       await b!.must(`test -e ${DROP_IN}`);
+      t.strictSame(
+        (await probeFiles(b!)).map((path) => path.replace(/.*\./, '')).sort(),
+        ['service', 'socket'],
+        'nothing listens for exec probes any more, its files stay',
+      );
+      await b!.must('systemctl start mesh-agent');
+      await eventually('it listens again', 10_000, async () => (await probeFiles(b!)).length === 3);
       await b!.must(apt('remove mesh-agent'));
+      t.strictSame(await probeFiles(b!), []);
       t.equal((await b!.must("find /etc/systemd/system -name '50-mesh.conf' -o -name 'ratings.service.d'")).trim(), '');
       t.notMatch(await b!.must('systemctl show -p After --value reviews'), /mesh-agent/);
       t.equal((await get(b!, 'stranger', 'http://127.0.0.1:9080/')).status, 200, 'the workload runs on, in plaintext');

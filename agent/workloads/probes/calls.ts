@@ -2,17 +2,20 @@ import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
 import { Client, credentials } from '@grpc/grpc-js';
-import type { ProbeCall } from './plan.ts';
+import { createExecLook } from './exec-call.ts';
+import type { PortCall, ProbeCall } from './plan.ts';
 import type { Outcome } from './verdict.ts';
 
-/** Looks once. `signal` ends it; then, and whenever else nothing good came back, the outcome is a failure with its cause. Never rejects. */
+/** Looks once, by a port at `address`, or by a command (then `address` is nothing). `signal` ends it; then, and whenever else nothing good came back, the outcome is a failure with its cause. Never rejects. */
 export type Look = (call: ProbeCall, address: string, signal: AbortSignal) => Promise<Outcome>;
 
 /** A probe's answer is a status: more of a body than this is not read. */
 const MAX_BODY_BYTES = 10 << 10;
 const MAX_HEADER_BYTES = 16 << 10;
 
-/** Looks by HTTP, TCP or gRPC at an address of this host. Redirects are answers, not followed; no certificate is judged (Kubernetes). */
+const lookExec = createExecLook();
+
+/** Looks by a command, or by HTTP, TCP or gRPC at an address of this host. Redirects are answers, not followed; no certificate is judged (Kubernetes). */
 export const look: Look = (call, address, signal) => {
   switch (call.kind) {
     case 'http':
@@ -21,12 +24,14 @@ export const look: Look = (call, address, signal) => {
       return lookTcp(call.port, address, signal);
     case 'grpc':
       return lookGrpc(call, address, signal);
+    case 'exec':
+      return lookExec(call, signal);
   }
 };
 
 const failure = (why: string): Outcome => ({ ok: false, why: why.slice(0, 200) });
 
-function lookHttp(call: ProbeCall & { kind: 'http' }, address: string, signal: AbortSignal): Promise<Outcome> {
+function lookHttp(call: PortCall & { kind: 'http' }, address: string, signal: AbortSignal): Promise<Outcome> {
   const headers: Record<string, string> = { 'user-agent': 'mesh-agent-probe/1', accept: '*/*', connection: 'close' };
   for (const [name, value] of call.headers) headers[name.toLowerCase()] = value;
   const name = headers.host?.replace(/:\d+$/, '') ?? '';
@@ -66,7 +71,7 @@ function lookTcp(port: number, address: string, signal: AbortSignal): Promise<Ou
 const SERVING = 1;
 const STATUS = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'] as const;
 
-function lookGrpc(call: ProbeCall & { kind: 'grpc' }, address: string, signal: AbortSignal): Promise<Outcome> {
+function lookGrpc(call: PortCall & { kind: 'grpc' }, address: string, signal: AbortSignal): Promise<Outcome> {
   const target = net.isIPv6(address) ? `ipv6:[${address}]:${call.port}` : `ipv4:${address}:${call.port}`;
   const client = new Client(target, credentials.createInsecure(), {
     'grpc.max_receive_message_length': 1024,

@@ -10,8 +10,8 @@ export interface ProbePlan {
   readonly failureThreshold: number;
 }
 
-/** `loopback`: the address to connect to where the object says so; absent: the host's own, on which peers reach the workload. */
-export type ProbeCall =
+/** What connects to a port of the workload. `loopback`: the address to connect to where the object says so; absent: the host's own, on which peers reach the workload. */
+export type PortCall =
   | {
       readonly kind: 'http';
       readonly port: number;
@@ -22,6 +22,18 @@ export type ProbeCall =
     }
   | { readonly kind: 'tcp'; readonly port: number; readonly loopback?: Loopback }
   | { readonly kind: 'grpc'; readonly port: number; readonly loopback?: Loopback; readonly service: string };
+
+/** Runs a program of the host as the workload's user. */
+export interface ExecCall {
+  readonly kind: 'exec';
+  readonly command: readonly string[];
+  /** After it the host ends the program. */
+  readonly timeoutSeconds: number;
+  /** The unit of systemd's that runs this very command; absent: agent.yaml does not list it (`listed` gives it). */
+  readonly unit?: string;
+}
+
+export type ProbeCall = PortCall | ExecCall;
 
 export type Loopback = '127.0.0.1' | '::1';
 
@@ -44,23 +56,25 @@ export interface ProbeSpec {
   };
   readonly tcpSocket?: { readonly host?: string; readonly port: number };
   readonly grpc?: { readonly port?: number; readonly service?: string };
+  readonly exec?: { readonly command?: readonly string[] };
 }
 
 /** The plan of a WorkloadGroup's probe; undefined without one that this version knows. Pure. */
 export function probePlan(spec: ProbeSpec | undefined): ProbePlan | undefined {
-  const call = spec === undefined ? undefined : callOf(spec);
+  const timeoutSeconds = spec?.timeoutSeconds || DEFAULTS.timeoutSeconds;
+  const call = spec === undefined ? undefined : callOf(spec, timeoutSeconds);
   if (spec === undefined || call === undefined) return undefined;
   return {
     call,
     initialDelayMs: (spec.initialDelaySeconds ?? 0) * 1000,
     periodMs: (spec.periodSeconds || DEFAULTS.periodSeconds) * 1000,
-    timeoutMs: (spec.timeoutSeconds || DEFAULTS.timeoutSeconds) * 1000,
+    timeoutMs: timeoutSeconds * 1000,
     successThreshold: spec.successThreshold || DEFAULTS.successThreshold,
     failureThreshold: spec.failureThreshold || DEFAULTS.failureThreshold,
   };
 }
 
-function callOf({ httpGet, tcpSocket, grpc }: ProbeSpec): ProbeCall | undefined {
+function callOf({ httpGet, tcpSocket, grpc, exec }: ProbeSpec, timeoutSeconds: number): ProbeCall | undefined {
   if (httpGet !== undefined) {
     const { port, path = '/', scheme, httpHeaders, host } = httpGet;
     return {
@@ -74,7 +88,22 @@ function callOf({ httpGet, tcpSocket, grpc }: ProbeSpec): ProbeCall | undefined 
   }
   if (tcpSocket !== undefined) return { kind: 'tcp', port: tcpSocket.port, ...loopback(tcpSocket.host) };
   if (grpc?.port !== undefined) return { kind: 'grpc', port: grpc.port, service: grpc.service ?? '' };
+  if (exec?.command !== undefined && exec.command.length > 0)
+    return { kind: 'exec', command: exec.command, timeoutSeconds };
   return undefined;
+}
+
+/** The plan with the unit that runs its command, if it is an exec probe and exactly one of these commands. Pure. */
+export function listed(
+  plan: ProbePlan,
+  commands: readonly (readonly string[])[],
+  unitOf: (command: readonly string[]) => string,
+): ProbePlan {
+  const { call } = plan;
+  if (call.kind !== 'exec') return plan;
+  const wanted = JSON.stringify(call.command);
+  const found = commands.some((command) => JSON.stringify(command) === wanted);
+  return found ? { ...plan, call: { ...call, unit: unitOf(call.command) } } : plan;
 }
 
 /** The controller refuses any other host: a probe must not become a way to reach something else from every host of a group. */
@@ -83,8 +112,15 @@ function loopback(host: string | undefined): { readonly loopback?: Loopback } {
   return { loopback: host === '::1' ? '::1' : '127.0.0.1' };
 }
 
-/** Where the plan connects to, in words: `GET http 10.0.0.2:8080/healthz`. */
+/** A command as a person would write it into agent.yaml; a long one cut off. */
+export function commandInWords(command: readonly string[], max = 400): string {
+  const text = `[${command.map((word) => JSON.stringify(word)).join(', ')}]`;
+  return text.length > max ? `${text.slice(0, max)}…` : text;
+}
+
+/** What the plan does, in words: `GET http://10.0.0.2:8080/healthz`. */
 export function inWords(call: ProbeCall, address: string): string {
+  if (call.kind === 'exec') return `exec ${commandInWords(call.command, 120)}`;
   const at = `${address.includes(':') ? `[${address}]` : address}:${call.port}`;
   if (call.kind === 'http') return `GET ${call.tls ? 'https' : 'http'}://${at}${call.path}`;
   return call.kind === 'tcp'

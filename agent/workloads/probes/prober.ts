@@ -1,17 +1,17 @@
 /**
  * Health probes of this host's workloads. In: plans from verified WorkloadGroups, who holds the ports, time. Out: healthy or not a group,
  * why not. Must never: connect to anything but a port that the workload itself holds on this host (a namespace's operator must not reach
- * other services of a host by a probe), follow a redirect, read without bound, or look at one workload twice at once.
+ * other services of a host by a probe), have a command run that agent.yaml does not list, follow a redirect, read without bound, or look at
+ * one workload twice at once.
  */
 import type { Registry } from 'prom-client';
 import type { Clock } from '../../../runtime/clock.ts';
 import type { Part } from '../../../runtime/lifecycle.ts';
 import type { Logger } from '../../../runtime/log.ts';
-import type { PortOwnership } from '../../host/sockets.ts';
 import type { ProbedPort } from '../port-watcher.ts';
 import type { Look } from './calls.ts';
 import { probeMetrics } from './metrics.ts';
-import { inWords, type ProbePlan } from './plan.ts';
+import { inWords, type PortCall, type ProbeCall, type ProbePlan } from './plan.ts';
 import type { KnownHealth } from './probe-file.ts';
 import { firstVerdict, nextVerdict, type Outcome, type ProbeVerdict } from './verdict.ts';
 
@@ -48,7 +48,7 @@ export interface ProberDeps {
 
 const ASK_AGAIN_MS = 100;
 
-function isAbout({ probed }: ProbedPort, { call }: ProbePlan): boolean {
+function isAbout({ probed }: ProbedPort, call: PortCall): boolean {
   return probed.port === call.port && probed.loopback === (call.loopback !== undefined);
 }
 
@@ -72,10 +72,18 @@ export function createProber(deps: ProberDeps): Prober {
     deps.save(known).catch((error) => log.warn('health by probes not written', { error }));
   };
 
-  const lookAt = async ({ call, timeoutMs }: ProbePlan, held: PortOwnership): Promise<Outcome> => {
-    if (held.state !== 'owned') return { ok: false, why: held.reason };
+  /** Where to look: nowhere in particular for a command. Undefined: it is not known yet who holds the port. */
+  const targetOf = (group: string, call: ProbeCall): { address: string } | { why: string } | undefined => {
+    if (call.kind === 'exec') return { address: '' };
+    const held = deps.ownership(group);
+    // Nobody has looked at its port yet, or at another since the probe was edited: that says nothing about who holds this one.
+    if (held === undefined || !isAbout(held, call)) return undefined;
+    if (held.state !== 'owned') return { why: held.reason };
     const address = call.loopback ?? deps.address();
-    if (address === undefined) return { ok: false, why: 'the host has no address' };
+    return address === undefined ? { why: 'the host has no address' } : { address };
+  };
+
+  const lookAt = async ({ call, timeoutMs }: ProbePlan, address: string): Promise<Outcome> => {
     const ended = new AbortController();
     const late: Outcome = { ok: false, why: `no answer within ${timeoutMs / 1000} s` };
     let cancel = () => {};
@@ -90,11 +98,11 @@ export function createProber(deps: ProberDeps): Prober {
   };
 
   const round = async (group: string, entry: Watched) => {
-    const held = deps.ownership(group);
-    // Nobody has looked at its port yet, or at another since the probe was edited: that says nothing about who holds this one.
-    if (held === undefined || !isAbout(held, entry.plan)) return schedule(group, entry, ASK_AGAIN_MS);
+    const target = targetOf(group, entry.plan.call);
+    if (target === undefined) return schedule(group, entry, ASK_AGAIN_MS);
     const started = clock.monotonic();
-    const outcome = await lookAt(entry.plan, held);
+    const outcome: Outcome =
+      'why' in target ? { ok: false, why: target.why } : await lookAt(entry.plan, target.address);
     const took = clock.monotonic() - started;
     if (watched.get(group) !== entry || !running) return;
     metrics.looked(group, outcome.ok, took / 1000);

@@ -18,6 +18,7 @@ const PROBE = [
   'tcpSocket.port',
   'grpc.port',
   'grpc.service',
+  'exec.command[]',
 ];
 
 const SERVICE_ENTRY = [
@@ -95,10 +96,6 @@ export const SERVICE_KINDS: Readonly<Record<string, KindEnforcement>> = {
       ...both(['template'], WORKLOAD),
       ...both(['probe'], PROBE),
     ]),
-    refused: {
-      'spec.probe.exec':
-        'the agent has no right to run a program as another user; let the workload answer by HTTP, TCP or gRPC',
-      'spec.template.address': 'each host brings its own',
-    },
+    refused: { 'spec.template.address': 'each host brings its own' },
   },
 };

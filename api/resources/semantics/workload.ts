@@ -143,9 +143,18 @@ function checkProbe(probe: Probe | undefined, path: string, report: Report): voi
     report.add(`${path}.grpc.service`, `must be at most ${MAX_GRPC_SERVICE} characters`, 'FieldValueTooLong');
   if (probe.exec !== undefined && (probe.exec.command ?? []).length === 0)
     report.required(`${path}.exec.command`, 'command is required');
+  if (probe.exec !== undefined && typeof probe.timeoutSeconds === 'number' && probe.timeoutSeconds > MAX_EXEC_SECONDS)
+    report.add(
+      `${path}.timeoutSeconds`,
+      `not supported: hosts end a command after ${MAX_EXEC_SECONDS} s`,
+      'FieldValueNotSupported',
+    );
 }
 
 const MAX_GRPC_SERVICE = 127;
+
+/** Longest that the command of an exec probe may run on a host: after it systemd ends it, whoever asked for it. */
+export const MAX_EXEC_SECONDS = 300;
 
 /** Hosts of a group have addresses of their own: of those that one object can name only loopback is the same on each. */
 function checkProbeHost(host: string | undefined, path: string, report: Report): void {

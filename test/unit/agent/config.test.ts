@@ -36,6 +36,30 @@ t.test('each fault is named with its place and cure', async (t) => {
     ],
     [`${MINIMAL}workloads:\n  - {group: a/b, unit: w}\n`, /unit: expected NAME.service, found "w"/],
     [`${MINIMAL}workloads:\n  - {group: a/b}\n`, /user is required: .*NAME.service/],
+    ...[
+      [
+        '[[check]]',
+        /agent.yaml:3:48: workloads\[0\].execProbes\[0\]: expected \[PROGRAM, .*absolute path, found \["check"\]/,
+      ],
+      ['[[/c, "\\n"]]', /workloads\[0\].execProbes\[0\]: no line breaks, other control characters/],
+      ['[[/c, "\\0"]]', /execProbes\[0\]: no line breaks/],
+      ['[[/c, "\\ud800"]]', /execProbes\[0\]: .*broken Unicode/],
+      ['[[/c, "\\uffff"]]', /execProbes\[0\]: .*broken Unicode/],
+      ['[[/c], []]', /execProbes\[1\]: expected \[PROGRAM/],
+      ['[[/c], /d]', /execProbes\[1\]: expected a list of texts/],
+      ['[/c, -f]', /execProbes\[0\]: expected a list of texts/],
+      ['[[/c, 5]]', /agent.yaml:3:53: workloads\[0\].execProbes\[0\]\[1\]: expected a text \(in quotes\), found 5/],
+      ['[[/c, [a]]]', /execProbes\[0\]\[1\]: expected a text/],
+      ['[[/c, -f], [/c, -f]]', /execProbes: \["\/c","-f"\] is listed twice/],
+      [`[[/c, ${'x, '.repeat(64)}]]`, /execProbes\[0\]: at most 64 words/],
+      [`[[/c, ${'x'.repeat(4100)}]]`, /execProbes\[0\]: at most 4096 bytes/],
+      [`[${Array.from({ length: 17 }, (_, i) => `[/c${i}]`).join(', ')}]`, /execProbes: at most 16 items/],
+      ['[[/]]', /execProbes\[0\]: expected \[PROGRAM/],
+      ['/c', /execProbes: expected a list/],
+    ].map(([list, message]): [string, RegExp] => [
+      `${MINIMAL}workloads: [{group: a/b, user: w, execProbes: ${list}}]\n`,
+      message as RegExp,
+    ]),
     [`${MINIMAL}gateways: [a]\n`, /gateways: expected NAMESPACE\/NAME/],
     [`${MINIMAL}gateways: [a/b]\nworkloads:\n  - {group: a/b, user: w}\n`, /a\/b is bound twice/],
     [`${MINIMAL}redirect: yes\n`, /redirect: expected a mapping/],
@@ -50,5 +74,11 @@ t.test('each fault is named with its place and cure', async (t) => {
 
 t.test('a unit stands where a user stands', async (t) => {
   const { workloads } = parseAgentConfig(`${MINIMAL}workloads:\n  - {group: a/b, unit: w@1.service}\n`, 'agent.yaml');
-  t.same(workloads, [{ group: 'a/b', user: 'w@1.service', portOwners: [] }]);
+  t.same(workloads, [{ group: 'a/b', user: 'w@1.service', portOwners: [], execProbes: [] }]);
+});
+
+t.test('commands of exec probes are kept word by word', async (t) => {
+  const list = [['/usr/local/bin/check', '--fast', '', 'a b', '%n$HOME"\\', '-1', 'é'], ['/bin/true']];
+  const text = `${MINIMAL}workloads:\n  - {group: a/b, user: w, execProbes: ${JSON.stringify(list)}}\n`;
+  t.strictSame(parseAgentConfig(text, 'agent.yaml').workloads[0]?.execProbes, list);
 });

@@ -2,7 +2,8 @@
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
-import { dropInText, planDropIns, writeDropIns } from '../../../../agent/redirect/drop-ins.ts';
+import { planDropIns } from '../../../../agent/redirect/drop-ins.ts';
+import { filesText, writeFiles } from '../../../../agent/redirect/own-files.ts';
 
 function setUp(t: Test) {
   const dir = t.testdir({ etc: {}, usr: {} });
@@ -22,24 +23,24 @@ t.test(
     put('etc/web.service.d/10-own.conf', '[Service]\nNice=5\n');
     const first = await plan('web.service', 'app@eu.service');
     t.match(
-      dropInText(first),
+      filesText(first),
       /^\+\+\+ .*app@eu\.service\.d\/50-mesh\.conf\n\+# Hostmesh: .*\n\+\[Unit\]\n\+After=mesh-agent\.service\n/,
     );
     t.strictSame(readdirSync(etc), ['web.service.d'], 'a plan writes nothing');
-    t.equal(await writeDropIns(first), true);
+    t.equal(await writeFiles(first), true);
     const text = readFileSync(join(dir, 'etc/web.service.d/50-mesh.conf'), 'utf8');
     t.match(text, /^# Hostmesh: .*\n\[Unit\]\nAfter=mesh-agent\.service\n$/);
     t.notMatch(text, /Wants|Requires|BindsTo/);
     const again = await plan('web.service', 'app@eu.service');
     t.strictSame(
-      [again, await writeDropIns(again), dropInText(again)],
+      [again, await writeFiles(again), filesText(again)],
       [{ write: [], remove: [], problems: [] }, false, ''],
     );
     const unbound = await plan('web.service');
-    t.match(dropInText(unbound), /^--- .*app@eu\.service\.d\/50-mesh\.conf\n$/);
-    t.equal(await writeDropIns(unbound), true);
+    t.match(filesText(unbound), /^--- .*app@eu\.service\.d\/50-mesh\.conf\n$/);
+    t.equal(await writeFiles(unbound), true);
     t.strictSame(readdirSync(etc), ['web.service.d'], 'its folder goes with it');
-    await writeDropIns(await plan());
+    await writeFiles(await plan());
     t.strictSame(readdirSync(join(etc, 'web.service.d')), ['10-own.conf'], 'a folder with something of others stays');
   },
 );
@@ -57,7 +58,7 @@ t.test('a file or folder that is not ours is not touched', async (t) => {
     problems: [/^app\.service is not ordered.*not ours/, /^web\.service is not/],
   });
   t.strictSame(await plan(), { write: [], remove: [], problems: [] });
-  await writeDropIns(await plan());
+  await writeFiles(await plan());
   t.equal(readFileSync(join(etc, 'web.service.d/50-mesh.conf'), 'utf8'), own);
 });
 

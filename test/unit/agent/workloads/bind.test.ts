@@ -14,7 +14,12 @@ const group = (name: string, ports: Record<string, number>, more: object = {}): 
     { apiVersion: 'networking.istio.io/v1', kind: 'WorkloadGroup', metadata: { name: short, namespace }, spec },
   ];
 };
-const bind = (name: string, user: string) => ({ group: name, user, portOwners: [] });
+const bind = (name: string, user: string, execProbes: string[][] = []) => ({
+  group: name,
+  user,
+  portOwners: [],
+  execProbes,
+});
 
 const input = (part: Partial<BindInput> = {}): BindInput => ({
   gateways: [],
@@ -202,3 +207,39 @@ t.test('gateways have an identity and no user; only what is granted is one', asy
     ],
   );
 });
+
+t.test(
+  'an exec probe is run only if its very command is listed for this workload; else its unit is none and the cure is said',
+  async (t) => {
+    const command = ['/usr/local/bin/check', '--fast'];
+    const probed = (execProbes: string[][], others: string[][] = []) => {
+      const [key, object] = group('shop/web', { http: 8080 });
+      const spec = { ...(object.spec as object), probe: { exec: { command } } };
+      return bindWorkloads(
+        input({
+          bindings: [bind('shop/web', 'www', execProbes), bind('shop/cart', 'cart', others)],
+          objects: new Map([[key, { ...object, spec }], group('shop/cart', { http: 9090 })]),
+        }),
+      );
+    };
+    const good = probed([['/bin/true'], command]);
+    t.strictSame(
+      good.problems.filter(({ group }) => group === 'shop/web'),
+      [],
+    );
+    t.match(good.workloads[0]?.probe, { call: { kind: 'exec', command, unit: /^mesh-probe-[0-9a-f]{16}$/ } });
+    for (const [mine, others] of [
+      [[], [command]],
+      [[['/usr/local/bin/check']], []],
+      [[['/usr/local/bin/check', '--fast', '']], []],
+      [[['/usr/local/bin/check --fast']], []],
+    ] as string[][][][]) {
+      const bad = probed(mine as string[][], others);
+      t.strictSame(bad.workloads[0]?.probe?.call, { kind: 'exec', command, timeoutSeconds: 1 });
+      t.match(bad.problems[0], {
+        code: 'PROBE_UNLISTED',
+        message: /add \["\/usr\/local\/bin\/check", "--fast"\] to workloads\[\]\.execProbes .* agent\.yaml of host h$/,
+      });
+    }
+  },
+);

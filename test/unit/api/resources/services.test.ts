@@ -114,6 +114,10 @@ check('WorkloadGroup', 'networking.istio.io/v1', [
   [probe('periodSeconds: 5'), 'spec.probe: needs one of'],
   [probe('tcpSocket: {port: 80}, failureThreshold: -1'), 'spec.probe.failureThreshold: '],
   [probe('exec: {command: []}'), 'spec.probe.exec.command: required'],
+  [probe('exec: {}'), 'spec.probe.exec.command: required'],
+  [probe('exec: {command: [/usr/local/bin/check, --fast]}, timeoutSeconds: 300, periodSeconds: 2')],
+  [probe('exec: {command: [/bin/true]}, timeoutSeconds: 301'), 'spec.probe.timeoutSeconds: after 300 s'],
+  [probe('exec: {command: [/bin/true]}, tcpSocket: {port: 80}'), 'spec.probe: at most one'],
   ['{template: {network: away}}'],
 ]);
 

@@ -109,6 +109,7 @@ export const SERVICE_ROWS: readonly Row[] = [
       },
       { probe: { tcpSocket: { port: 8080, host: '127.0.0.1' } } },
       { probe: { grpc: { port: 8080, service: 'x' } } },
+      { probe: { exec: { command: ['/usr/local/bin/check', '--fast'] } } },
       {
         probe: {
           tcpSocket: { port: 8080 },

@@ -67,6 +67,10 @@ test('defaults are Kubernetes’, 0 means them, paths get their slash', async (t
   t.match(plan(), { call: { path: '/healthz' } });
   t.match(probePlan({ tcpSocket: { port: 1, host: 'localhost' } }), { call: { loopback: '127.0.0.1' } });
   t.match(probePlan({ tcpSocket: { port: 1, host: '::1' } }), { call: { loopback: '::1' } });
+  t.match(probePlan({ exec: { command: ['/c', '-f'] }, timeoutSeconds: 0 }), {
+    call: { kind: 'exec', command: ['/c', '-f'], timeoutSeconds: 1 },
+    timeoutMs: 1000,
+  });
   t.equal(probePlan(undefined), undefined);
   t.equal(probePlan({ periodSeconds: 3 }), undefined, 'without a call there is nothing to do');
 });
@@ -216,4 +220,21 @@ test('a probe that was edited looks at nothing until it is known who holds its n
   state.probed = { port: 8080, loopback: true };
   await clock.advance(1000);
   t.match(looks.slice(1), [{ address: '127.0.0.1' }]);
+});
+
+test('a command needs no port and no address; status says which failed', async (t) => {
+  const { clock, prober, looks, state, turns, start } = setUp({
+    answers: [OK, { ok: false, why: 'exit status 1' }],
+    owned: { state: 'absent', reason: 'nothing listens' },
+  });
+  state.address = undefined;
+  const exec = probePlan({ exec: { command: ['/usr/local/bin/check', 'a b'] }, periodSeconds: 1, failureThreshold: 2 });
+  await start(exec);
+  t.equal(prober.health(GROUP), 'healthy');
+  await clock.advance(2000);
+  t.strictSame(turns, ['0 healthy', '2000 unhealthy']);
+  t.equal(looks.length, 3);
+  t.strictSame(prober.problems(), [
+    'default/web: probe failing: exec ["/usr/local/bin/check", "a b"]: exit status 1 (2 in a row)',
+  ]);
 });
