@@ -13,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<object>>> = {
     (await import('./config-by-gossip.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   gossip: async () => (await import('./gossip/gossip.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   simulation: async () => (await import('./simulation.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
+  push: async () => (await import('./push.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
   mesh: async () => (await import('./mesh.ts')).run((line) => process.stderr.write(`  ${line}\n`)),
 };
 

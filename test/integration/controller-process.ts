@@ -57,6 +57,7 @@ export function createMeshctl(stateDir: string, restPort: number, env: Record<st
 }
 
 export interface Running {
+  readonly pid: number;
   /** Fields of each line of its log so far. */
   readonly log: readonly Record<string, unknown>[];
   /** All that it wrote. */
@@ -86,6 +87,7 @@ export async function runController(configPath: string): Promise<Running> {
     }),
   ]);
   return {
+    pid: child.pid as number,
     log,
     text: () => text,
     signal: (name) => void child.kill(name),
