@@ -1,5 +1,5 @@
-import { Writer } from 'protobufjs/minimal.js';
 import { MeshError } from '../../api/errors.ts';
+import { ByteWriter } from './byte-writer.ts';
 import type { DescriptorTable, Field, FieldKind, MessageType } from './descriptor-table.ts';
 import { parseDuration, parseFieldMask, parseTimestamp, SPECIAL, TYPE_URL_PREFIX, WRAPPERS } from './well-known.ts';
 
@@ -16,7 +16,7 @@ export type ElementCache = WeakMap<object, { readonly type: string; readonly byt
 
 interface Context {
   readonly table: DescriptorTable;
-  readonly writer: Writer;
+  readonly writer: ByteWriter;
   readonly elements: ElementCache | undefined;
   /** Where we are, for error messages; pushed and popped, so that nothing is built while all goes well. */
   readonly path: (string | number)[];
@@ -34,7 +34,7 @@ export function encodeMessage(
   json: unknown,
   elements?: ElementCache,
 ): Uint8Array {
-  const ctx: Context = { table, writer: Writer.create(), elements, path: [], depth: 0 };
+  const ctx: Context = { table, writer: new ByteWriter(), elements, path: [], depth: 0 };
   writeMessage(ctx, type, json);
   return ctx.writer.finish();
 }
@@ -105,8 +105,10 @@ function writeList(ctx: Context, field: Field, value: unknown): void {
   if (!Array.isArray(value)) fail(ctx, `a list expected, got ${show(value)}`);
   if (value.length === 0) return;
   const packed = WIRE[field.kind] !== 2;
-  if (packed) ctx.writer.uint32((field.number << 3) | 2).fork();
-  for (const [i, element] of value.entries()) {
+  if (packed) ctx.writer.varint((field.number << 3) | 2);
+  const begun = packed ? ctx.writer.begin() : 0;
+  for (let i = 0; i < value.length; i++) {
+    const element: unknown = value[i];
     ctx.path.push(i);
     if (packed) writeScalar(ctx, field, element, true);
     else if (ctx.depth === 1 && ctx.elements !== undefined && isCacheable(field, element))
@@ -114,7 +116,7 @@ function writeList(ctx: Context, field: Field, value: unknown): void {
     else writeSingle(ctx, field, element, true);
     ctx.path.pop();
   }
-  if (packed) ctx.writer.ldelim();
+  if (packed) ctx.writer.end(begun);
 }
 
 function isCacheable(field: Field, element: unknown): element is object {
@@ -126,22 +128,24 @@ function writeElement(ctx: Context, field: Field, element: object, elements: Ele
   if (known?.type !== field.typeName) {
     const type = ctx.table.message(field.typeName);
     if (type === undefined) fail(ctx, `type ${field.typeName} is not in the descriptor set`);
-    const apart: Context = { ...ctx, writer: Writer.create() };
+    const apart: Context = { ...ctx, writer: new ByteWriter() };
     writeMessage(apart, type, element);
     known = { type: field.typeName, bytes: apart.writer.finish() };
     elements.set(element, known);
   }
-  ctx.writer.uint32((field.number << 3) | 2).bytes(known.bytes);
+  ctx.writer.varint((field.number << 3) | 2);
+  ctx.writer.bytes(known.bytes);
 }
 
 function writeMap(ctx: Context, field: Field, map: { key: Field; value: Field }, json: JsonObject): void {
   for (const key of Object.keys(json).sort()) {
     if (json[key] === undefined) continue;
     ctx.path.push(key);
-    ctx.writer.uint32((field.number << 3) | 2).fork();
+    ctx.writer.varint((field.number << 3) | 2);
+    const begun = ctx.writer.begin();
     writeSingle(ctx, map.key, map.key.kind === 'bool' ? boolKey(ctx, key) : key, true);
     writeSingle(ctx, map.value, json[key], true);
-    ctx.writer.ldelim();
+    ctx.writer.end(begun);
     ctx.path.pop();
   }
 }
@@ -161,14 +165,15 @@ function writeSingle(ctx: Context, field: Field, value: unknown, always: boolean
   if (field.kind === 'message') {
     const type = ctx.table.message(field.typeName);
     if (type === undefined) fail(ctx, `type ${field.typeName} is not in the descriptor set`);
-    ctx.writer.uint32((field.number << 3) | 2).fork();
+    ctx.writer.varint((field.number << 3) | 2);
+    const begun = ctx.writer.begin();
     writeMessage(ctx, type, value);
-    ctx.writer.ldelim();
+    ctx.writer.end(begun);
     return;
   }
   if (!always && isDefault(value, field.kind)) {
     // An absent field is the default; only its validity is of interest.
-    writeScalar({ ...ctx, writer: Writer.create() }, field, value, false);
+    writeScalar({ ...ctx, writer: new ByteWriter() }, field, value, false);
     return;
   }
   writeScalar(ctx, field, value, false);
@@ -180,39 +185,56 @@ function isDefault(value: unknown, kind: FieldKind): boolean {
 
 /** Writes the tag unless `packed`, then the value. */
 function writeScalar(ctx: Context, field: Field, value: unknown, packed: boolean): void {
-  const kind = field.kind;
-  const writer = packed ? ctx.writer : ctx.writer.uint32((field.number << 3) | WIRE[kind]);
+  const { kind } = field;
+  const { writer } = ctx;
+  if (!packed) writer.varint((field.number << 3) | WIRE[kind]);
   switch (kind) {
     case 'string':
       writer.string(asString(ctx, value));
       return;
     case 'bool':
       if (typeof value !== 'boolean') fail(ctx, `true or false expected, got ${show(value)}`);
-      writer.bool(value);
+      writer.varint(value ? 1 : 0);
       return;
     case 'bytes':
       writer.bytes(asBytes(ctx, value));
       return;
     case 'enum':
-      writer.int32(asEnum(ctx, field, value));
+      writeInt(writer, asEnum(ctx, field, value));
       return;
     case 'float':
     case 'double':
       writer[kind](asFloat(ctx, value, kind));
       return;
-    case 'int32':
-    case 'uint32':
-    case 'sint32':
-    case 'fixed32':
-    case 'sfixed32':
-      writer[kind](Number(asInteger(ctx, value, kind)));
-      return;
     case 'message':
       return;
     default:
-      writer[kind](toLong(asInteger(ctx, value, kind)));
+      writeInteger(ctx, value, kind);
   }
 }
+
+function writeInt(writer: ByteWriter, value: number): void {
+  if (value < 0) writer.varint64(BigInt(value));
+  else writer.varint(value);
+}
+
+function writeInteger(ctx: Context, value: unknown, kind: FieldKind): void {
+  const { writer } = ctx;
+  // Nearly all there are.
+  if (typeof value === 'number' && value >= 0 && value <= 0x7fffffff && Number.isInteger(value) && !ZIGZAG.has(kind)) {
+    if (WIRE[kind] === 0) writer.varint(value);
+    else if (WIRE[kind] === 5) writer.fixed32(value);
+    else writer.fixed64(BigInt(value));
+    return;
+  }
+  const number = asInteger(ctx, value, kind);
+  if (WIRE[kind] === 5) writer.fixed32(Number(BigInt.asUintN(32, number)));
+  else if (WIRE[kind] === 1) writer.fixed64(number);
+  else if (ZIGZAG.has(kind)) writer.varint64(number < 0n ? -2n * number - 1n : 2n * number);
+  else writer.varint64(number);
+}
+
+const ZIGZAG: ReadonlySet<FieldKind> = new Set<FieldKind>(['sint32', 'sint64']);
 
 function asString(ctx: Context, value: unknown): string {
   if (typeof value !== 'string') fail(ctx, `a string expected, got ${show(value)}`);
@@ -256,12 +278,6 @@ function asInteger(ctx: Context, value: unknown, kind: FieldKind): bigint {
   const [min, max] = unsigned ? [0n, (1n << bits) - 1n] : [-(1n << (bits - 1n)), (1n << (bits - 1n)) - 1n];
   if (number < min || number > max) fail(ctx, `${number} is out of range for ${kind}`);
   return number;
-}
-
-/** What protobufjs takes for 64 bits: two halves. */
-function toLong(value: bigint): { low: number; high: number; unsigned: boolean } {
-  const bits = BigInt.asUintN(64, value);
-  return { low: Number(bits & 0xffffffffn) | 0, high: Number(bits >> 32n) | 0, unsigned: true };
 }
 
 function writeSpecial(ctx: Context, type: MessageType, json: unknown): void {
@@ -312,8 +328,10 @@ function writeAny(ctx: Context, json: JsonObject): void {
     fail(ctx, `"@type" must be ${TYPE_URL_PREFIX}NAME, got ${show(url)}`);
   const type = ctx.table.message(url.slice(TYPE_URL_PREFIX.length));
   if (type === undefined) fail(ctx, `unknown type ${url}`);
-  ctx.writer.uint32(0x0a).string(url);
-  ctx.writer.uint32(0x12).fork();
+  ctx.writer.varint(0x0a);
+  ctx.writer.string(url);
+  ctx.writer.varint(0x12);
+  const begun = ctx.writer.begin();
   if (SPECIAL.has(type.name)) {
     const { '@type': _, value, ...rest } = json;
     if (value === undefined || Object.keys(rest).length > 0)
@@ -324,5 +342,5 @@ function writeAny(ctx: Context, json: JsonObject): void {
     writeFields(ctx, type, json, '@type');
     ctx.depth--;
   }
-  ctx.writer.ldelim();
+  ctx.writer.end(begun);
 }

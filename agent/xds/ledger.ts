@@ -1,7 +1,6 @@
 import type { ResourceType } from '../translate/resource-set.ts';
 import { envoyWords } from './envoy-words.ts';
 import type { Entry, Snapshot } from './snapshot-cache.ts';
-import { SERVED_TYPES } from './snapshot-cache.ts';
 
 /** Types that Envoy subscribes to as a whole, so that it must be told what to remove. */
 export type WildcardType = 'cluster' | 'listener';
@@ -154,10 +153,8 @@ export function createLedger(state?: LedgerState): Ledger {
     prune(snapshot) {
       broken = new Set(snapshot.unencodable.map(({ type, name }) => key(type, name)));
       for (const k of broken) put(k);
-      const wanted = new Set(broken);
-      for (const type of SERVED_TYPES) for (const name of snapshot.entries[type].keys()) wanted.add(key(type, name));
-      for (const [k, entry] of good)
-        if (entry.type !== 'secret' && !wanted.has(k)) {
+      for (const [k, { type, name }] of good)
+        if (type !== 'secret' && !snapshot.entries[type].has(name) && !broken.has(k)) {
           good.delete(k);
           drop(k);
         }

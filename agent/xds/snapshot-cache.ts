@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { errorLine } from '../../api/errors.ts';
 import type { ObjectKey } from '../../api/resources/object.ts';
 import {
@@ -51,7 +51,7 @@ export function createEntry(messages: Messages, resource: XdsResource): Entry {
   return {
     type: resource.type,
     name: resource.name,
-    version: createHash('sha256').update(bytes).digest('base64url').slice(0, 22),
+    version: hash('sha256', bytes, 'base64url').slice(0, 22),
     bytes,
     origins: resource.origins,
     edsName: resource.type === 'cluster' ? edsNameOf(resource) : undefined,
