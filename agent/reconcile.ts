@@ -10,8 +10,7 @@ import type { ObjectKey } from '../api/resources/object.ts';
 import type { DesiredConfig } from '../api/signed-config/desired-config.ts';
 import type { Logger } from '../runtime/log.ts';
 import type { AgentConfig } from './config.ts';
-import { buildMeshView } from './mesh-view/mesh-view.ts';
-import { share } from './mesh-view/share.ts';
+import { createMeshViews } from './mesh-view/mesh-view.ts';
 import type { HostView, MeshView } from './mesh-view/view.ts';
 import { effective, judge, type Quarantine, sameQuarantine } from './quarantine/quarantine.ts';
 import { neverPorts } from './redirect/policy.ts';
@@ -63,6 +62,7 @@ function isOfConfig({ message }: { readonly message: string }): boolean {
 }
 
 export function createReconciler(deps: ReconcilerDeps): Reconciler {
+  const viewOf = createMeshViews();
   const translate = createTranslator();
   let quarantine = deps.quarantine;
   let assigned = deps.assigned;
@@ -96,7 +96,7 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
     if (desired === undefined) return;
     const config = effective(desired, quarantine, good);
     const bound = bind(config);
-    const now = buildMeshView({
+    const view = viewOf({
       desired: config,
       endpoints: deps.endpoints(),
       workloads: [
@@ -106,7 +106,6 @@ export function createReconciler(deps: ReconcilerDeps): Reconciler {
       host: deps.host(),
       reservedPorts: neverPorts(deps.config),
     });
-    const view = share(last?.view, now);
     const resources = translate(view);
     assigned = bound.assigned;
     pushed = config;

@@ -16,7 +16,7 @@ export async function httpRoute(
   const config = name === '' ? at(manager, 'route_config') : await sources.envoy.route(name);
   if (config === undefined)
     return { step: stepOf('route', 'stop', `Envoy waits for the route table ${name}: requests get 404`) };
-  const http = callOf(query, secure);
+  const http = callOf(query, secure, manager);
   const served = sources.served('route', name);
   const host = findVirtualHost(config, http.authority);
   if (host === undefined)
@@ -75,15 +75,25 @@ function serviceOrigin(virtualHost: string, origins: readonly ObjectKey[]): Orig
   return entries.length === 1 ? { object: entries[0] as string } : undefined;
 }
 
-function callOf({ to, port, method, path, headers }: WhyQuery, secure: boolean): HttpCall {
+function callOf({ to, port, method, path, headers }: WhyQuery, secure: boolean, manager: Body): HttpCall {
   const { host, ':authority': authority, ...others } = headers;
   const name = to.includes(':') ? `[${to}]` : to;
   return {
     authority: authority ?? host ?? (port === (secure ? 443 : 80) ? name : `${name}:${port}`),
     method,
     path,
-    headers: others,
+    headers: { ...others, ...introduced(manager) },
   };
+}
+
+/** Headers that the connection manager itself writes before it looks for a route (translate/caller.ts): those whose values are known. */
+function introduced(manager: Body): Record<string, string> {
+  const written = listOf(manager, 'early_header_mutation_extensions')
+    .flatMap((extension) => listOf(at(extension, 'typed_config'), 'mutations'))
+    .map((mutation) => at(mutation, 'append', 'header'))
+    .map((header) => [textOf(header, 'key'), textOf(header, 'value')] as const)
+    .filter(([key, value]) => key !== '' && !value.includes('%'));
+  return Object.fromEntries(written);
 }
 
 function noRoute(virtualHost: Body, { method, path }: HttpCall, details: readonly string[]): Step {

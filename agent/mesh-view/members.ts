@@ -5,6 +5,7 @@ import { keyOf, type ObjectKey, objectKey } from '../../api/resources/object.ts'
 import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
 import { compare, type ObjectIndex, type Typed } from './object-index.ts';
 import type { MtlsLookup } from './peer-authentication.ts';
+import type { Recall } from './recall.ts';
 import type { WorkloadGroupSpec, WorkloadSpec } from './specs/service.ts';
 import type { Health, Transport } from './view.ts';
 
@@ -52,6 +53,7 @@ export interface MemberSources {
   readonly endpoints: EndpointSnapshot;
   readonly objects: ObjectIndex;
   readonly mtls: MtlsLookup;
+  readonly recall: Recall;
   /** True where hosts of that network are reached by its gateways: their own addresses answer no probe from here. */
   behindGateway(network: string | undefined): boolean;
 }
@@ -71,17 +73,21 @@ export function membersByNamespace(sources: MemberSources): ReadonlyMap<string, 
   ];
   const byNamespace = new Map<string, Member[]>();
   for (const member of members.sort((a, b) => compare(a.key, b.key))) {
-    byNamespace.set(member.namespace, [...(byNamespace.get(member.namespace) ?? []), member]);
+    const known = byNamespace.get(member.namespace);
+    if (known === undefined) byNamespace.set(member.namespace, [member]);
+    else known.push(member);
   }
   return byNamespace;
 }
 
 /** Groups that are gateways: as in Istio, nobody speaks the mesh's mTLS to them unless a DestinationRule says so; their ports are their Gateways'. */
-function gatewayGroups({ desired }: MemberSources): ReadonlySet<ObjectKey> {
-  const all = [...desired.objects.values()];
-  const gateways = all.filter((object) => object.kind === 'Gateway');
-  const groups = all.filter((object) => object.kind === 'WorkloadGroup' && isGatewayGroup(object, gateways));
-  return new Set(groups.map(keyOf));
+function gatewayGroups({ desired, objects, recall }: MemberSources): ReadonlySet<ObjectKey> {
+  return recall('gateway groups', [objects('Gateway'), objects('WorkloadGroup')], () => {
+    const all = [...desired.objects.values()];
+    const gateways = all.filter((object) => object.kind === 'Gateway');
+    const groups = all.filter((object) => object.kind === 'WorkloadGroup' && isGatewayGroup(object, gateways));
+    return new Set(groups.map(keyOf));
+  });
 }
 
 interface LiveWorkload {
@@ -108,14 +114,12 @@ function liveHosts({ desired, endpoints }: MemberSources): ReadonlyMap<string, r
 
 function groupMember(
   group: Typed<WorkloadGroupSpec>,
-  { desired, mtls, behindGateway }: MemberSources,
+  { desired, mtls, behindGateway, recall }: MemberSources,
   live: ReadonlyMap<string, readonly LiveWorkload[]>,
   taken: ReadonlySet<string>,
   isGateway: boolean,
 ): Member {
   const template = group.spec.template ?? {};
-  const labels = { ...group.spec.metadata?.labels, ...template.labels };
-  const modes = mtls(group.namespace, labels);
   const id = `${group.namespace}/${group.name}`;
   const instances = (live.get(id) ?? []).flatMap(({ host, entry, record }): Instance[] => {
     const network = template.network || entry.record.network;
@@ -124,20 +128,25 @@ function groupMember(
     const weight = record.weight || template.weight || 1;
     return [{ id: `${host}/${id}`, addresses, weight, health: record.health, host, network }];
   });
-  return {
-    key: objectKey('WorkloadGroup', group.namespace, group.name),
-    namespace: group.namespace,
-    name: group.name,
-    labels,
-    ports: template.ports ?? {},
-    locality: template.locality ?? '',
-    spiffeId: workloadSpiffeId(desired.trustDomain, group.namespace, template.serviceAccount || 'default'),
-    named: true,
-    mtls: (port) => !isGateway && modes.modeOf(port) !== 'DISABLE',
-    transport: (port) => (isGateway || modes.modeOf(port) === 'DISABLE' ? 'plain' : 'mtls'),
-    byLabel: false,
-    instances,
-  };
+  const { trustDomain } = desired;
+  return recall(`member ${group.key}`, [group, mtls, trustDomain, isGateway, JSON.stringify(instances)], () => {
+    const labels = { ...group.spec.metadata?.labels, ...template.labels };
+    const modes = mtls(group.namespace, labels);
+    return {
+      key: objectKey('WorkloadGroup', group.namespace, group.name),
+      namespace: group.namespace,
+      name: group.name,
+      labels,
+      ports: template.ports ?? {},
+      locality: template.locality ?? '',
+      spiffeId: workloadSpiffeId(trustDomain, group.namespace, template.serviceAccount || 'default'),
+      named: true,
+      mtls: (port) => !isGateway && modes.modeOf(port) !== 'DISABLE',
+      transport: (port) => (isGateway || modes.modeOf(port) === 'DISABLE' ? 'plain' : 'mtls'),
+      byLabel: false,
+      instances,
+    };
+  });
 }
 
 /**
@@ -164,11 +173,15 @@ function entryMember(
     .flatMap((group) => live.get(`${group.namespace}/${group.name}`) ?? [])
     .find((workload) => workload.entry.provenAddresses.includes(address));
   const granted = covering ?? grantedButGone(candidates, sources, address);
-  const modes = sources.mtls(namespace, labels);
   const gateway = covering !== undefined && gateways.has(`WorkloadGroup/${covering.record.group}`);
   const speaking = candidates.filter((group) => !gateways.has(group.key));
-  const meshed = (granted !== undefined && !gateway) || labels[TLS_MODE_LABEL] === 'istio';
   const alive = granted === undefined || covering !== undefined;
+  const known = {
+    meshed: (granted !== undefined && !gateway) || labels[TLS_MODE_LABEL] === 'istio',
+    mayMesh: speaking.length > 0,
+    alone: candidates.length === 0,
+    named: account !== undefined || granted !== undefined,
+  };
   const instance = {
     id: entry.key,
     addresses: address === '' ? [] : [address],
@@ -177,26 +190,53 @@ function entryMember(
     host: covering?.host,
     network: spec.network || covering?.entry.record.network,
   };
+  // Without an address it is one of its network's, behind the gateway there.
+  const instances = alive && (address !== '' || sources.behindGateway(instance.network)) ? [instance] : [];
+  const { mtls, desired, recall } = sources;
+  const inputs = [entry, mtls, desired.trustDomain, ...Object.values(known), JSON.stringify(instances)];
   return {
     covers: covering === undefined ? undefined : `${covering.host}/${covering.record.group}`,
-    member: {
-      key: entry.key,
-      namespace,
-      name: entry.name,
-      labels,
-      ports: spec.ports ?? {},
-      locality: spec.locality ?? '',
-      spiffeId: workloadSpiffeId(sources.desired.trustDomain, namespace, account ?? 'default'),
-      named: account !== undefined || granted !== undefined,
-      mtls: (port) => meshed && modes.modeOf(port) !== 'DISABLE',
-      transport: (port) => {
-        if (modes.modeOf(port) === 'DISABLE') return 'plain';
-        return labels[TLS_MODE_LABEL] === 'istio' ? 'mtls' : speaking.length > 0 ? 'mixed' : 'plain';
-      },
-      byLabel: candidates.length === 0 && labels[TLS_MODE_LABEL] === 'istio',
-      // Without an address it is one of its network's, behind the gateway there.
-      instances: alive && (address !== '' || sources.behindGateway(instance.network)) ? [instance] : [],
+    member: recall(`member ${entry.key}`, inputs, () => madeOfEntry(entry, sources, known, instances)),
+  };
+}
+
+/** What config and hosts say of a WorkloadEntry. */
+interface KnownOfEntry {
+  /** A host of the mesh serves there, or its label says so. */
+  readonly meshed: boolean;
+  /** Some group that could serve there speaks the mesh's mTLS. */
+  readonly mayMesh: boolean;
+  /** No group could serve there. */
+  readonly alone: boolean;
+  readonly named: boolean;
+}
+
+function madeOfEntry(
+  entry: Typed<WorkloadSpec>,
+  { mtls, desired }: MemberSources,
+  { meshed, mayMesh, alone, named }: KnownOfEntry,
+  instances: readonly Instance[],
+): Member {
+  const { spec, namespace } = entry;
+  const labels = { ...entry.labels, ...spec.labels };
+  const modes = mtls(namespace, labels);
+  const labelled = labels[TLS_MODE_LABEL] === 'istio';
+  return {
+    key: entry.key,
+    namespace,
+    name: entry.name,
+    labels,
+    ports: spec.ports ?? {},
+    locality: spec.locality ?? '',
+    spiffeId: workloadSpiffeId(desired.trustDomain, namespace, spec.serviceAccount || 'default'),
+    named,
+    mtls: (port) => meshed && modes.modeOf(port) !== 'DISABLE',
+    transport: (port) => {
+      if (modes.modeOf(port) === 'DISABLE') return 'plain';
+      return labelled ? 'mtls' : mayMesh ? 'mixed' : 'plain';
     },
+    byLabel: alone && labelled,
+    instances,
   };
 }
 

@@ -6,18 +6,20 @@
 import type { EndpointSnapshot } from '../../api/gossip/host-record.ts';
 import { hostDnsName } from '../../api/identity/spiffe-id.ts';
 import { type ObjectKey, objectKey } from '../../api/resources/object.ts';
-import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
+import type { DesiredConfig, Vip } from '../../api/signed-config/desired-config.ts';
 import { gatewayViews } from './gateways.ts';
 import { resolveHost } from './host-names.ts';
 import { type Member, membersByNamespace } from './members.ts';
 import { type MeshSettings, meshSettings } from './mesh-settings.ts';
 import { gatewayNetworks } from './networks.ts';
-import { compare, indexObjects, type ObjectIndex, type Typed } from './object-index.ts';
+import { compare, indexObjects, type Typed } from './object-index.ts';
 import { type MtlsLookup, mtlsLookup } from './peer-authentication.ts';
 import { type PortClaims, portClaims } from './port-claims.ts';
 import { protocolOf } from './protocols.ts';
 import { proxyConcurrency } from './proxy-config.ts';
+import { createRecall, RECALL_NOTHING, type Recall } from './recall.ts';
 import { type BuiltService, buildServices } from './services.ts';
+import { share } from './share.ts';
 import { egressViews, ingressPorts, outboundOf, type SidecarLookup, sidecarLookup } from './sidecars.ts';
 import type { DestinationRuleSpec } from './specs/destination-rule.ts';
 import type { MeshConfigSpec } from './specs/mesh-config.ts';
@@ -58,16 +60,31 @@ export interface MeshViewInput {
 /** Virtual IPv4 addresses of every mesh (DESIGN 7). */
 const VIP_RANGE_V4 = '240.240.0.0/16';
 
-/** Builds the view. Same inputs, same view. Never throws: what contradicts itself is resolved as Istio does, the older object winning. */
-export function buildMeshView({ desired, endpoints, workloads, host, reservedPorts }: MeshViewInput): MeshView {
-  const objects = indexObjects(desired.objects);
-  const mtls = mtlsLookup(objects);
+/**
+ * Builds one view after the other: what a change does not concern is not made anew, and is the very same object as in the view before, which
+ * is what translation remembers its results by. The views are those of `buildMeshView`.
+ */
+export function createMeshViews(): (input: MeshViewInput) => MeshView {
+  const { recall, endOfView } = createRecall();
+  let last: MeshView | undefined;
+  return (input) => {
+    last = share(last, buildMeshView(input, recall));
+    endOfView();
+    return last;
+  };
+}
+
+/** Builds a view. Same inputs, same view. Never throws: what contradicts itself is resolved as Istio does, the older object winning. */
+export function buildMeshView(input: MeshViewInput, recall: Recall = RECALL_NOTHING): MeshView {
+  const { desired, endpoints, workloads, host, reservedPorts } = input;
+  const objects = indexObjects(desired.objects, recall);
+  const mtls = recall('mtls', [objects('PeerAuthentication')], () => mtlsLookup(objects));
   const far = gatewayNetworks(objects, host.network);
   const behindGateway = (network: string | undefined) => network !== undefined && far.has(network);
-  const members = membersByNamespace({ desired, endpoints, objects, mtls, behindGateway });
-  const services = buildServices({ desired, objects, members, host });
+  const members = membersByNamespace({ desired, endpoints, objects, mtls, behindGateway, recall });
+  const services = buildServices({ desired, objects, members, host, recall });
   const config = objects<MeshConfigSpec>('MeshConfig')[0];
-  const mesh = meshSettings(config);
+  const mesh = recall('mesh', [config], () => meshSettings(config));
   const localityLb = config?.spec.localityLbSetting;
   const concurrency = proxyConcurrency(objects, workloads, config?.spec.defaultConfig?.concurrency);
   const claims = portClaims(reservedPorts ?? new Set());
@@ -86,9 +103,15 @@ export function buildMeshView({ desired, endpoints, workloads, host, reservedPor
     gateways: gateways.listeners,
     gatewayProblems: gateways.problems,
     portProblems: claims.problems,
-    services: services.map(({ view }) => underMesh(view, mesh)),
-    virtualServices: virtualServiceViews(objects).map((vs) => exported(vs, mesh.exportTo.virtualServices)),
-    destinationRules: destinationRules(objects).map((rule) => exported(rule, mesh.exportTo.destinationRules)),
+    services: services.map(({ view }) =>
+      recall(`under mesh ${view.host} ${view.namespace}`, [view, mesh], () => underMesh(view, mesh)),
+    ),
+    virtualServices: virtualServiceViews(objects, recall).map((vs) =>
+      recall(`exported ${vs.key}`, [vs, mesh], () => exported(vs, mesh.exportTo.virtualServices)),
+    ),
+    destinationRules: objects<DestinationRuleSpec>('DestinationRule').map((rule) =>
+      recall(`view of ${rule.key}`, [rule, mesh], () => exported(ruleView(rule), mesh.exportTo.destinationRules)),
+    ),
     revokedNames: [...desired.revokedHosts].map((id) => hostDnsName(desired.trustDomain, id)).sort(compare),
   };
 }
@@ -128,11 +151,17 @@ function exported<T extends { readonly spec: { readonly exportTo?: readonly stri
 /** 240.240.0.0/16 and the /48 (RFC 4193 3.1: one site) of every IPv6 VIP, so that allocating one more VIP changes no listener. */
 function vipRanges(desired: DesiredConfig): readonly string[] {
   const sites = new Set<string>();
-  for (const { v6 } of desired.vips.values()) {
-    if (v6 !== '') sites.add(`${site(v6)}::/48`);
+  for (const vip of desired.vips.values()) {
+    if (vip.v6 === '') continue;
+    const known = SITES.get(vip) ?? site(vip.v6);
+    SITES.set(vip, known);
+    sites.add(`${known}::/48`);
   }
   return [VIP_RANGE_V4, ...[...sites].sort(compare)];
 }
+
+/** By the VIPs themselves, which nobody changes. */
+const SITES = new WeakMap<Vip, string>();
 
 /** First 48 bits of a textual IPv6 address, `a:b:c`. */
 function site(address: string): string {
@@ -235,11 +264,6 @@ function inboundPorts(
   return [...facts.values()].sort((a, b) => a.number - b.number);
 }
 
-function destinationRules(objects: ObjectIndex): DestinationRuleView[] {
-  return objects<DestinationRuleSpec>('DestinationRule').map(({ key, namespace, spec }) => ({
-    key,
-    namespace,
-    host: resolveHost(spec.host, namespace),
-    spec,
-  }));
+function ruleView({ key, namespace, spec }: Typed<DestinationRuleSpec>): DestinationRuleView {
+  return { key, namespace, host: resolveHost(spec.host, namespace), spec };
 }

@@ -1,4 +1,5 @@
 import { keyOf, type MeshObject, type ObjectKey } from '../../api/resources/object.ts';
+import { RECALL_NOTHING, type Recall } from './recall.ts';
 
 /** One operator object with its spec typed, its namespace filled in and its key. */
 export interface Typed<Spec> {
@@ -12,26 +13,43 @@ export interface Typed<Spec> {
 /** Objects of a kind, oldest first: where two objects contradict each other, Istio lets the older win (then by namespace and name). */
 export type ObjectIndex = <Spec>(kind: string) => readonly Typed<Spec>[];
 
-/** Sorts the objects of a config by kind once. Objects without a spec count as an empty spec. */
-export function indexObjects(objects: ReadonlyMap<ObjectKey, MeshObject>): ObjectIndex {
+/** Sorts the objects of a config by kind once. Objects without a spec count as an empty spec. The same objects of a kind: the same list. */
+export function indexObjects(
+  objects: ReadonlyMap<ObjectKey, MeshObject>,
+  recall: Recall = RECALL_NOTHING,
+): ObjectIndex {
   const byKind = new Map<string, MeshObject[]>();
   for (const object of objects.values()) {
     const list = byKind.get(object.kind);
     if (list === undefined) byKind.set(object.kind, [object]);
     else list.push(object);
   }
-  for (const list of byKind.values()) list.sort(older);
-  return <Spec>(kind: string) => (byKind.get(kind) ?? []).map((object) => typed<Spec>(object));
+  const sorted = new Map<string, readonly Typed<unknown>[]>();
+  for (const [kind, list] of byKind)
+    sorted.set(
+      kind,
+      recall(`objects ${kind}`, list, () => list.toSorted(older).map(typed)),
+    );
+  return <Spec>(kind: string) => (sorted.get(kind) ?? NONE) as readonly Typed<Spec>[];
 }
 
-function typed<Spec>(object: MeshObject): Typed<Spec> {
-  return {
+const NONE: readonly Typed<unknown>[] = [];
+
+/** By the object itself, which nobody changes: an unchanged one stays the same from config to config. */
+const TYPED = new WeakMap<MeshObject, Typed<unknown>>();
+
+function typed(object: MeshObject): Typed<unknown> {
+  const known = TYPED.get(object);
+  if (known !== undefined) return known;
+  const made = {
     key: keyOf(object),
     name: object.metadata.name,
     namespace: object.metadata.namespace ?? '',
     labels: object.metadata.labels ?? {},
-    spec: (object.spec ?? {}) as Spec,
+    spec: object.spec ?? {},
   };
+  TYPED.set(object, made);
+  return made;
 }
 
 function older(a: MeshObject, b: MeshObject): number {

@@ -5,6 +5,7 @@ import { serviceHost } from './host-names.ts';
 import { inlineMember, type Member } from './members.ts';
 import { type ObjectIndex, selects, type Typed } from './object-index.ts';
 import { isGrpcWeb, type PortWords, protocolOf } from './protocols.ts';
+import type { Recall } from './recall.ts';
 import type { ServiceEntrySpec, ServiceSpec } from './specs/service.ts';
 import type { HostView, Protocol, ServiceView } from './view.ts';
 
@@ -15,6 +16,7 @@ export interface ServiceSources {
   readonly members: ReadonlyMap<string, readonly Member[]>;
   /** The host that looks. */
   readonly host: HostView;
+  readonly recall: Recall;
 }
 
 export interface PortSpec {
@@ -63,19 +65,32 @@ const CLOSEST: Readonly<Record<string, ServiceView['closest']>> = {
   PreferSameNode: 'host',
 };
 
-function serviceDraft({ key, name, namespace, spec }: Typed<ServiceSpec>, sources: DraftSources): Draft {
+function serviceDraft(service: Typed<ServiceSpec>, sources: DraftSources): Draft {
+  const { key, name, namespace, spec } = service;
   const host = serviceHost(name, namespace);
-  const selector = spec.selector ?? {};
+  const members = sources.select(spec.selector ?? {}, namespace);
+  const local = spec.internalTrafficPolicy === 'Local';
+  const here = local ? [sources.host.id, ...sources.host.addresses].join() : '';
+  return sources.recall(`draft ${key}`, [service, sources.desired.vips.get(host), here, ...members], () => {
+    const near = local ? members.map((member) => onHost(member, sources.host)) : members;
+    return draftOf(service, host, vipsOf(host, sources.desired), near);
+  });
+}
+
+function draftOf(
+  { key, name, namespace, spec }: Typed<ServiceSpec>,
+  host: string,
+  vips: readonly string[],
+  near: readonly Member[],
+): Draft {
   const headless = spec.clusterIP === 'None';
   const alias = spec.type === 'ExternalName' ? spec.externalName?.toLowerCase().replace(/\.$/, '') : undefined;
-  const members = sources.select(selector, namespace);
-  const near = spec.internalTrafficPolicy === 'Local' ? members.map((member) => onHost(member, sources.host)) : members;
   return {
     key,
     host,
     namespace,
     name,
-    addresses: headless ? [] : families(spec, vipsOf(host, sources.desired)),
+    addresses: headless ? [] : families(spec, vips),
     ports: (spec.ports ?? []).map(({ name = '', port, appProtocol, targetPort }) =>
       portSpec(name, { declared: appProtocol, name, number: port }, targetPort),
     ),
@@ -90,38 +105,58 @@ function serviceDraft({ key, name, namespace, spec }: Typed<ServiceSpec>, source
   };
 }
 
-function entryDrafts({ key, name, namespace, spec }: Typed<ServiceEntrySpec>, sources: DraftSources): Draft[] {
-  const resolution = (spec.resolution ?? 'NONE') as ServiceView['resolution'];
+function entryDrafts(entry: Typed<ServiceEntrySpec>, sources: DraftSources): Draft[] {
+  const { key, namespace, spec } = entry;
+  const { desired, recall } = sources;
   const selector = spec.workloadSelector?.labels;
-  return (spec.hosts ?? []).map((hostName) => {
+  const chosen = selector === undefined || isAtRequest(spec) ? [] : sources.select(selector, namespace);
+  return (spec.hosts ?? []).map((hostName, index) => {
     const host = hostName.toLowerCase();
-    const owner = { key, namespace, name, trustDomain: sources.desired.trustDomain };
-    const inline = (spec.endpoints ?? []).map((endpoint, index) => inlineMember(endpoint, owner, index));
-    const chosen =
-      selector === undefined || /^(NONE|DYNAMIC_DNS)$/.test(resolution) ? [] : sources.select(selector, namespace);
-    // Where the client says itself to which server it goes, an address of the mesh's would keep that from the proxy.
-    const vips = /^(NONE|DYNAMIC_DNS)$/.test(resolution) ? [] : vipsOf(host, sources.desired);
-    // Istio: without endpoints or a selector the host itself is the name to resolve.
-    const byName = /^DNS/.test(resolution) && inline.length === 0 && selector === undefined && !host.startsWith('*');
-    return {
-      key,
-      host,
-      namespace,
-      name: host,
-      addresses: (spec.addresses ?? []).length > 0 ? (spec.addresses as string[]) : vips,
-      ports: (spec.ports ?? []).map(({ name, number, protocol, targetPort }) =>
-        portSpec(name, { declared: protocol, number }, targetPort),
-      ),
-      resolution,
-      external: spec.location !== 'MESH_INTERNAL',
-      headless: false,
-      closest: undefined,
-      exportTo: spec.exportTo,
-      subjectAltNames: spec.subjectAltNames ?? [],
-      alias: undefined,
-      members: byName ? [inlineMember({ address: host }, owner, 0)] : [...inline, ...chosen].map(usable(resolution)),
-    };
+    const inputs = [entry, desired.vips.get(host), desired.trustDomain, ...chosen];
+    return recall(`draft ${key} ${index}`, inputs, () => draftOfEntry(entry, host, desired, chosen));
   });
+}
+
+/** Whether the client says itself, at each request, to which server it goes. */
+function isAtRequest({ resolution = 'NONE' }: ServiceEntrySpec): boolean {
+  return /^(NONE|DYNAMIC_DNS)$/.test(resolution);
+}
+
+function draftOfEntry(
+  { key, name, namespace, spec }: Typed<ServiceEntrySpec>,
+  host: string,
+  desired: DesiredConfig,
+  chosen: readonly Member[],
+): Draft {
+  const resolution = (spec.resolution ?? 'NONE') as ServiceView['resolution'];
+  const owner = { key, namespace, name, trustDomain: desired.trustDomain };
+  const inline = (spec.endpoints ?? []).map((endpoint, index) => inlineMember(endpoint, owner, index));
+  // An address of the mesh's would keep the one that the client says from the proxy.
+  const vips = isAtRequest(spec) ? [] : vipsOf(host, desired);
+  // Istio: without endpoints or a selector the host itself is the name to resolve.
+  const byName =
+    /^DNS/.test(resolution) &&
+    inline.length === 0 &&
+    spec.workloadSelector?.labels === undefined &&
+    !host.startsWith('*');
+  return {
+    key,
+    host,
+    namespace,
+    name: host,
+    addresses: (spec.addresses ?? []).length > 0 ? (spec.addresses as string[]) : vips,
+    ports: (spec.ports ?? []).map(({ name, number, protocol, targetPort }) =>
+      portSpec(name, { declared: protocol, number }, targetPort),
+    ),
+    resolution,
+    external: spec.location !== 'MESH_INTERNAL',
+    headless: false,
+    closest: undefined,
+    exportTo: spec.exportTo,
+    subjectAltNames: spec.subjectAltNames ?? [],
+    alias: undefined,
+    members: byName ? [inlineMember({ address: host }, owner, 0)] : [...inline, ...chosen].map(usable(resolution)),
+  };
 }
 
 function portSpec(name: string, words: PortWords, targetPort: number | string | undefined): PortSpec {

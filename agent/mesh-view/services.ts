@@ -22,11 +22,17 @@ export function buildServices(sources: ServiceSources): readonly BuiltService[] 
     const id = `${draft.host}\n${draft.namespace}`;
     byId.set(id, [...(byId.get(id) ?? []), draft]);
   }
-  const gateways = networkGateways(sources.objects, sources.members);
-  const reach: Reach = (placed) => acrossNetworks(placed, sources.host.network, gateways);
+  const { objects, members, host, recall } = sources;
+  const gateways = networkGateways(objects, members);
+  const reach: Reach = (placed) => acrossNetworks(placed, host.network, gateways);
+  const network = JSON.stringify([host.network, [...gateways]]);
   return [...byId.entries()]
     .sort((a, b) => compare(a[0], b[0]))
-    .map(([, same]) => build(merge(same), same.map((draft) => draft.key).sort(compare), reach));
+    .map(([id, same]) =>
+      recall(`service ${id}`, [network, ...same], () =>
+        build(merge(same), same.map((draft) => draft.key).sort(compare), reach),
+      ),
+    );
 }
 
 /** Endpoints as this host gets to them. */

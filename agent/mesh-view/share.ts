@@ -1,7 +1,7 @@
 /**
  * The same value as `now`, with every part that equals the same part of `before` being that very object: what did not change can then be
  * known by identity, which is what translation and encoding remember their results by. Plain data only: records, lists, strings, numbers,
- * booleans, undefined; the order of keys means nothing. Lists are compared place by place, lists of records that have an `id`, a `host` or a `key` by that. Returns
+ * booleans, undefined; the order of keys means nothing. Lists are compared place by place; a record that has an `id`, a `key`, a `host` or a `name` and stands elsewhere than before is found by that. Returns
  * `before` itself when all is equal. Changes neither.
  */
 export function share<T>(before: T | undefined, now: T): T {
@@ -25,22 +25,31 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 /** What an item of a list is known by, so that one more service does not shift all behind it. */
 function nameOf(item: unknown): string | undefined {
   if (!isRecord(item)) return undefined;
-  const { id, key, host, namespace } = item;
+  const { id, key, host, namespace, name } = item;
   if (typeof id === 'string') return id;
   if (typeof key === 'string') return key;
-  return typeof host === 'string' ? `${host}\n${String(namespace)}` : undefined;
+  if (typeof host === 'string') return `${host}\n${String(namespace)}`;
+  return typeof name === 'string' ? name : undefined;
 }
 
 function shareList(before: readonly unknown[], now: readonly unknown[]): readonly unknown[] {
-  const named = new Map<string, unknown>();
-  if (before.length !== now.length || nameOf(before[0]) !== undefined)
-    for (const item of before) {
-      const name = nameOf(item);
-      if (name !== undefined) named.set(name, item);
-    }
+  let named: Map<string, unknown> | undefined;
+  const find = (name: string): unknown => {
+    named ??= new Map(before.flatMap((item) => pairOf(item)));
+    return named.get(name);
+  };
+  let same = before.length === now.length;
   const out = now.map((item, index) => {
-    const name = nameOf(item);
-    return share(name === undefined ? before[index] : named.get(name), item);
+    const here = before[index];
+    const name = Object.is(item, here) ? undefined : nameOf(item);
+    const shared = share(name === undefined || nameOf(here) === name ? here : find(name), item);
+    if (!Object.is(shared, here)) same = false;
+    return shared;
   });
-  return out.length === before.length && out.every((item, index) => Object.is(item, before[index])) ? before : out;
+  return same ? before : out;
+}
+
+function pairOf(item: unknown): [string, unknown][] {
+  const name = nameOf(item);
+  return name === undefined ? [] : [[name, item]];
 }

@@ -1,6 +1,7 @@
-import { mergeDelegates } from './delegates.ts';
+import { type Merged, mergeDelegates } from './delegates.ts';
 import { hostMatches, isExportedTo, resolveHost } from './host-names.ts';
-import type { ObjectIndex } from './object-index.ts';
+import type { ObjectIndex, Typed } from './object-index.ts';
+import type { Recall } from './recall.ts';
 import type { VirtualServiceSpec } from './specs/virtual-service.ts';
 import type { VirtualServiceView } from './view.ts';
 
@@ -8,26 +9,30 @@ import type { VirtualServiceView } from './view.ts';
 export const MESH_GATEWAY = 'mesh';
 
 /** All VirtualServices that have hosts, oldest first, with their delegates' rules in place. */
-export function virtualServiceViews(objects: ObjectIndex): VirtualServiceView[] {
+export function virtualServiceViews(objects: ObjectIndex, recall: Recall): VirtualServiceView[] {
   const all = objects<VirtualServiceSpec>('VirtualService');
   const isDelegate = ({ spec }: { readonly spec: VirtualServiceSpec }) => (spec.hosts ?? []).length === 0;
   const delegates = new Map(all.filter(isDelegate).map((one) => [`${one.namespace}/${one.name}`, one]));
   return all
     .filter((one) => !isDelegate(one))
     .map((one) => {
-      const { key, namespace, spec } = one;
-      const roots = (spec.http ?? []).some((rule) => rule.delegate !== undefined);
-      const merged = roots ? mergeDelegates(one, (name) => delegates.get(name)) : undefined;
-      return {
-        key,
-        namespace,
-        hosts: (spec.hosts ?? []).map((host) => resolveHost(host, namespace)),
-        gateways: gatewayNames(spec.gateways, namespace),
-        spec: merged === undefined ? spec : { ...spec, http: merged.http },
-        ...(merged === undefined ? {} : { written: merged.written }),
-        origins: [key, ...(merged?.delegates ?? [])],
-      };
+      const roots = (one.spec.http ?? []).some((rule) => rule.delegate !== undefined);
+      return recall(`view of ${one.key}`, [one, ...(roots ? delegates.values() : [])], () =>
+        viewOf(one, roots ? mergeDelegates(one, (name) => delegates.get(name)) : undefined),
+      );
     });
+}
+
+function viewOf({ key, namespace, spec }: Typed<VirtualServiceSpec>, merged: Merged | undefined): VirtualServiceView {
+  return {
+    key,
+    namespace,
+    hosts: (spec.hosts ?? []).map((host) => resolveHost(host, namespace)),
+    gateways: gatewayNames(spec.gateways, namespace),
+    spec: merged === undefined ? spec : { ...spec, http: merged.http },
+    ...(merged === undefined ? {} : { written: merged.written }),
+    origins: [key, ...(merged?.delegates ?? [])],
+  };
 }
 
 /** The gateways that a VirtualService's list means: `mesh` without one. */

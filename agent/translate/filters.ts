@@ -1,17 +1,9 @@
 import type { MeshSettings } from '../mesh-view/mesh-settings.ts';
 import type { WorkloadView } from '../mesh-view/view.ts';
+import { introduced, MESH_HEADER } from './caller.ts';
 import { ADS, any, compact, extension, type JsonObject } from './json.ts';
 import { httpAccessLogs, PEER_STATE, type Reporter, tcpAccessLogs } from './telemetry.ts';
 import { ALPN, IDENTITY_STATE } from './tls.ts';
-
-/** Headers by which two proxies of the mesh tell each other what the request itself no longer says. Inbound strips them. */
-export const MESH_HEADER = {
-  /** The version that the application spoke to its proxy: the other side speaks the same to its application (DESIGN 3.13). */
-  protocol: 'x-hostmesh-protocol',
-  workload: 'x-hostmesh-workload',
-  app: 'x-hostmesh-app',
-  version: 'x-hostmesh-version',
-} as const;
 
 const HTTP_RBAC = 'envoy.extensions.filters.http.rbac.v3.RBAC';
 const NETWORK_RBAC = 'envoy.extensions.filters.network.rbac.v3.RBAC';
@@ -148,6 +140,7 @@ export function outboundHttp(route: string, workload: WorkloadView, mesh: MeshSe
     'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
     {
       ...common(mesh),
+      ...introduced(workload),
       stat_prefix: 'outbound',
       rds: { route_config_name: route, config_source: ADS },
       http_filters: [...(grpcWeb ? [GRPC_WEB] : []), ...ROUTE_FILTERS],

@@ -9,12 +9,12 @@ import { hostMatches } from '../mesh-view/host-names.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import type { L4Match, L4Route } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, WorkloadView } from '../mesh-view/view.ts';
+import { earlyHeaders, MESH_HEADER } from './caller.ts';
 import { sniFilter } from './dynamic-dns.ts';
 import {
   common,
   httpRbacFilter,
   identityFilter,
-  MESH_HEADER,
   networkRbacFilter,
   ROUTE_FILTERS,
   tcpProxy,
@@ -24,7 +24,7 @@ import { passthroughTargets } from './gateway-passthrough.ts';
 import { boundTo, type GatewayContext, gatewayRoutes, intersection, serverContext } from './gateway-route.ts';
 import { serverTls } from './gateway-tls.ts';
 import { revocations } from './inbound-listener.ts';
-import { ADS, any, cidr, compact, extension, type JsonObject, resource, socketAddress } from './json.ts';
+import { ADS, cidr, compact, extension, type JsonObject, resource, socketAddress } from './json.ts';
 import { type Chain, chainBodies } from './listener.ts';
 import { CLUSTER, rbacName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
@@ -271,12 +271,5 @@ const EDGE: JsonObject = {
   internal_address_config: {},
   forward_client_cert_details: 'SANITIZE_SET',
   set_current_client_cert_details: { subject: true, cert: true, dns: true, uri: true },
-  early_header_mutation_extensions: [
-    {
-      name: 'envoy.http.early_header_mutation.header_mutation',
-      typed_config: any('envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation', {
-        mutations: Object.values(MESH_HEADER).map((remove) => ({ remove })),
-      }),
-    },
-  ],
+  ...earlyHeaders(Object.values(MESH_HEADER).map((remove) => ({ remove }))),
 };

@@ -95,7 +95,7 @@ export function headlessHttp(
   }));
   if (matches.length === 0) return undefined;
   const bind = `_.headless_.${service.host}`;
-  const made = routeConfiguration({ ...scope, port: port.number, scope: 'own', bind, services: [service] });
+  const made = routeConfiguration([{ ...scope, port: port.number, scope: 'own', bind, services: [service] }]);
   const [own] = (made.body as { readonly virtual_hosts: readonly JsonObject[] }).virtual_hosts;
   const whole = clusterName(scope.client, service, port.number);
   const routes = ((own?.routes ?? []) as readonly JsonObject[]).map((route) => toDoor(route, whole));

@@ -1,5 +1,6 @@
 import type { InboundPort, MeshView, WorkloadView } from '../mesh-view/view.ts';
-import { inboundHttp, MESH_HEADER, networkRbacFilter, tcpProxyFilter } from './filters.ts';
+import { MESH_HEADER } from './caller.ts';
+import { inboundHttp, networkRbacFilter, tcpProxyFilter } from './filters.ts';
 import { ownServerTls, type ServerTls } from './gateway-tls.ts';
 import { type LegKind, legName } from './inbound-leg.ts';
 import { compact, type JsonObject, resource } from './json.ts';

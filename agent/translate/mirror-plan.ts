@@ -4,7 +4,7 @@
  * the clusters that they name. Out: one more plan for each workload and destination that it mirrors to by mTLS. Never: a copy under
  * another workload's identity.
  */
-import type { WorkloadView } from '../mesh-view/view.ts';
+import type { Caller } from './caller.ts';
 import type { ClusterPlan } from './cluster-plan.ts';
 import type { JsonObject } from './json.ts';
 import type { XdsResource } from './resource-set.ts';
@@ -12,7 +12,7 @@ import type { XdsResource } from './resource-set.ts';
 const MIRROR = '~mirror@';
 
 /** Name of the cluster by which a workload's copies go where `cluster` goes. */
-export function mirrorName(cluster: string, workload: Pick<WorkloadView, 'spiffeId'>): string {
+export function mirrorName(cluster: string, workload: Pick<Caller, 'spiffeId'>): string {
   return `${cluster}${MIRROR}${workload.spiffeId}`;
 }
 

@@ -28,11 +28,14 @@ export function statName(cluster: string): string {
 }
 
 /**
- * Route configuration of one workload and port: `vip` for virtual and written addresses, `any` for services that live wherever clients go,
- * `own` for the address `bind` of a Sidecar's listener.
+ * Route configuration of one port: `vip` for virtual and written addresses, `any` for services that live wherever clients go; both are one for
+ * all of the host's workloads of a namespace, whatever sets them apart (route-table.ts): the name is in filter chains and must not follow
+ * config. `own`, for the address `bind` of a Sidecar's listener, is a workload's own.
  */
 export function routeName(workload: WorkloadView, port: number, scope: 'vip' | 'any' | 'own', bind = ''): string {
-  return `outbound_.${port}_.${workload.group}${scope === 'vip' ? '' : `_.${scope}`}${bind}`;
+  return scope === 'own'
+    ? `outbound_.${port}_.${workload.group}_.own${bind}`
+    : `outbound_.${port}_.${workload.namespace}${scope === 'vip' ? '' : `_.${scope}`}`;
 }
 
 export function outboundListenerName(workload: WorkloadView): string {

@@ -8,7 +8,7 @@ import { identityFilter, outboundHttp, tcpProxy, tcpProxyFilter } from './filter
 import { headlessHttp, headlessTcp } from './headless.ts';
 import { cidr, type JsonObject, resource } from './json.ts';
 import { type Chain, listenerBody } from './listener.ts';
-import { FORGETFUL, type Memory } from './memory.ts';
+import type { Memory } from './memory.ts';
 import { CLUSTER, outboundListenerName, routeName, tcpRouteName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { type RouteScope, routeConfiguration } from './route.ts';
@@ -21,13 +21,17 @@ const DETECTED_HTTP = ['http/1.0', 'http/1.1', 'h2c'];
 export interface Outbound {
   /** The listener that its captured connections come to, and the Sidecar's own sockets. */
   readonly listeners: readonly XdsResource[];
+  /** Routes of its own. */
   readonly routes: readonly XdsResource[];
+  /** What it needs of the tables that it shares with others of its namespace: one for each. */
+  readonly scopes: readonly RouteScope[];
   readonly extensions: readonly XdsResource[];
 }
 
 interface Context {
   readonly view: MeshView;
   readonly client: ClientView;
+  readonly id: string;
   readonly workload: WorkloadView;
   readonly memory: Memory;
 }
@@ -36,21 +40,22 @@ interface Context {
 interface Part {
   readonly chains: readonly Chain[];
   readonly routes: readonly XdsResource[];
+  readonly scopes: readonly RouteScope[];
   readonly tcp: readonly TcpRoute[];
 }
 
 /**
  * A workload's outbound listener, on loopback only: chains by the destination that the connection had before the redirection (never by
  * Host alone), so that its set of chains changes with services, and not with routes, endpoints or policies. Its Sidecar says which services
- * there are at which port, and adds sockets of its own.
+ * there are at which port, and adds sockets of its own. `client.id`: what tells it from others of the host.
  */
 export function outbound(
   view: MeshView,
-  client: ClientView,
+  { client, id }: { readonly client: ClientView; readonly id: string },
   workload: WorkloadView,
-  memory: Memory = FORGETFUL,
+  memory: Memory,
 ): Outbound {
-  const context: Context = { view, client, workload, memory };
+  const context: Context = { view, client, id, workload, memory };
   const bound = boundScopes(client, workload).map((scope) => ({ scope, part: boundPart(context, scope) }));
   const parts = [
     ...bound.filter(({ scope }) => scope.listener.captured).map(({ part }) => part),
@@ -75,6 +80,7 @@ export function outbound(
       ...own.map(({ scope, part }) => ownListener(context, scope, part)),
     ],
     routes: everything.flatMap((part) => part.routes),
+    scopes: everything.flatMap((part) => part.scopes),
     extensions: [
       tcpExtension(context, unknown, { cluster: unknownCluster(context) }, [], workload.origins),
       tcpExtension(context, ownPort, { cluster: CLUSTER.blackHole }, [], []),
@@ -111,16 +117,14 @@ function capturedPart(context: Context, { served }: EgressScope): Part {
       ...headless.flatMap(({ chains }) => chains),
       ...tcp.map((route) => tcpChain(context, route)),
     ],
-    routes: [
-      ...scopes.map(({ port, scope, services }) => routeConfiguration({ ...context, port, scope, services })),
-      ...headless.flatMap(({ routes }) => routes),
-    ],
+    routes: headless.flatMap(({ routes }) => routes),
+    scopes: scopes.map(({ port, scope, services }) => ({ ...context, port, scope, services })),
     tcp,
   };
 }
 
 /** HTTP to the addresses of a headless service's endpoints. */
-function headlessPart(context: Context, service: ServiceView, port: ServicePort): Omit<Part, 'tcp'> {
+function headlessPart(context: Context, service: ServiceView, port: ServicePort): Pick<Part, 'chains' | 'routes'> {
   const made = service.headless === true && isHttp(port) ? headlessHttp(context, service, port) : undefined;
   if (made === undefined) return { chains: [], routes: [] };
   const detected = port.protocol === 'AUTO' ? { application_protocols: DETECTED_HTTP } : {};
@@ -163,7 +167,8 @@ function boundPart(outer: Context, { client, served, listener }: BoundEgress): P
         : []),
       ...tcp.map((route) => tcpChain(context, route)),
     ],
-    routes: http ? [routeConfiguration(target)] : [],
+    routes: http ? [routeConfiguration([target])] : [],
+    scopes: [],
     tcp,
   };
 }

@@ -3,8 +3,9 @@ import type { ClientView } from '../mesh-view/lookup.ts';
 import { isDynamic } from '../mesh-view/reach.ts';
 import type { Destination } from '../mesh-view/specs/common.ts';
 import type { HeaderRules, HttpRetrySpec, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
-import type { ServiceView, WorkloadView } from '../mesh-view/view.ts';
+import type { ServiceView } from '../mesh-view/view.ts';
 import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
+import type { Caller } from './caller.ts';
 import { tcpSettings } from './connection-pool.ts';
 import { dynamicPort } from './dynamic-dns.ts';
 import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
@@ -18,7 +19,7 @@ import { portPolicy, transportOf } from './traffic-policy.ts';
 /** Where a rule is being translated: for whom, at which port, through what, as written in which namespace. */
 export interface RouteContext {
   readonly client: ClientView;
-  readonly workload: WorkloadView;
+  readonly workload: Caller;
   readonly port: number;
   readonly namespace: string;
   /** `mesh`, or the gateway that the request comes through as `NAMESPACE/NAME`. */
@@ -104,7 +105,7 @@ export function routeAction(context: RouteContext, rule: HttpRoute): JsonObject 
     },
     headers(rule.headers),
     single === undefined ? {} : headers(single.headers),
-    single === undefined ? {} : meshHeaders(context.workload, single),
+    single === undefined ? {} : meshHeaders(context, single),
   );
 }
 
@@ -131,7 +132,7 @@ function split(context: RouteContext, targets: readonly Weighted[]): JsonObject 
       merge(
         { name: target.cluster, weight: target.weight, ...hostOf(target.headers) },
         headers(target.headers),
-        meshHeaders(context.workload, target),
+        meshHeaders(context, target),
       ),
     );
   return { weighted_clusters: { clusters } };

@@ -1,8 +1,7 @@
 import type { HeaderRules } from '../mesh-view/specs/virtual-service.ts';
-import type { WorkloadView } from '../mesh-view/view.ts';
-import { MESH_HEADER } from './filters.ts';
+import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
+import { type Caller, callerHeaders, OUT_OF_MESH } from './caller.ts';
 import { compact, type JsonObject } from './json.ts';
-import { canonical } from './telemetry-labels.ts';
 
 /** Header operations of a rule or destination; the authority is not among them, see hostOf. */
 export function headers(rules: HeaderRules | undefined): JsonObject {
@@ -34,25 +33,16 @@ export function hostOf(rules: HeaderRules | undefined): JsonObject {
   return host === undefined ? {} : { host_rewrite_literal: host[1] };
 }
 
-/** What the other proxy is told, where the destination may be one of the mesh's. */
+/**
+ * What a route does so that the other proxy is told of the caller, and nobody else: a workload's requests bring that along (caller.ts); a
+ * gateway's get it here, as only the route knows how the application is to be spoken to.
+ */
 export function meshHeaders(
-  workload: WorkloadView,
+  { workload, gateway }: { readonly workload: Caller; readonly gateway: string },
   target: { readonly meshed: boolean; readonly speaks: string },
 ): JsonObject {
-  if (!target.meshed) return {};
-  const { app, version } = canonical(workload.labels, workload.name);
-  const set = (key: string, value: string) => ({
-    header: { key, value },
-    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
-  });
-  return {
-    request_headers_to_add: [
-      set(MESH_HEADER.protocol, target.speaks),
-      set(MESH_HEADER.workload, workload.name),
-      set(MESH_HEADER.app, app.replaceAll('%', '%%')),
-      set(MESH_HEADER.version, version.replaceAll('%', '%%')),
-    ],
-  };
+  if (gateway === MESH_GATEWAY) return target.meshed ? {} : OUT_OF_MESH;
+  return target.meshed ? { request_headers_to_add: callerHeaders(workload, target.speaks) } : {};
 }
 
 /** Concatenates the lists of several objects; of other keys the last stands. */

@@ -4,6 +4,7 @@ import { isDynamic } from '../mesh-view/reach.ts';
 import type { HttpMatch, HttpRoute } from '../mesh-view/specs/virtual-service.ts';
 import type { MeshView, ServiceView, VirtualServiceView, WorkloadView } from '../mesh-view/view.ts';
 import { gatewayNames, MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
+import type { Caller } from './caller.ts';
 import { dynamicRoutes } from './dynamic-dns.ts';
 import { compact, type JsonObject, resource } from './json.ts';
 import { FORGETFUL, type Memory } from './memory.ts';
@@ -11,9 +12,10 @@ import { routeName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { defaultAction, type RouteContext, routeAction } from './route-action.ts';
 import { routeMatch } from './route-match.ts';
+import { type Column, mergeColumns } from './route-table.ts';
 import { unknownHost } from './unknown-host.ts';
 
-/** The services that one route configuration stands for. */
+/** The services that one workload's route configuration stands for. */
 export interface RouteScope {
   readonly view: MeshView;
   readonly client: ClientView;
@@ -23,42 +25,98 @@ export interface RouteScope {
   readonly scope: 'vip' | 'any' | 'own';
   readonly bind?: string;
   readonly services: readonly ServiceView[];
+  /** What tells `client` from other clients of its namespace on this host, from view to view. */
+  readonly id: string;
   /** Default: everything is made anew. */
   readonly memory?: Memory;
 }
 
-/** RouteConfiguration of one workload and port: a virtual host a service, by all the names and addresses that mean it. */
-export function routeConfiguration(scope: RouteScope): XdsResource {
-  const { view, client, workload, port, services, memory = FORGETFUL } = scope;
-  const name = routeName(workload, port, scope.scope, scope.bind);
-  const taken = new Set<string>();
-  const made = services.map((service) => {
-    const inputs = [service, workload, view.defaultRetries];
-    const key = `host ${name} ${service.host} ${service.namespace}`;
-    return memory.remember(key, client, inputs, (noted) => serviceHost({ ...scope, client: noted }, service));
-  });
-  const origins = made.flatMap((host) => host.origins);
-  const virtualHosts = [...made.map(({ host }) => host), ...unregisteredHosts(scope, origins)]
-    .map((host) => withDomains(host, claim(host.domains as readonly string[], taken)))
-    .filter((host) => (host.domains as readonly string[]).length > 0);
+/** Whose requests routes are made for. */
+interface CallScope extends RouteScope {
+  readonly caller: Caller;
+}
+
+/**
+ * RouteConfiguration of one port for workloads of one namespace, each with its scope (of the same name): a virtual host a service, by all the
+ * names and addresses that mean it.
+ */
+export function routeConfiguration(scopes: readonly [RouteScope, ...RouteScope[]]): XdsResource {
+  const [{ workload, port, scope, bind }] = scopes;
+  const name = routeName(workload, port, scope, bind);
+  const columns = columnsOf(scopes, name);
   const body: JsonObject = {
-    virtual_hosts: [...virtualHosts, lastResort(scope, name)],
+    virtual_hosts: mergeColumns(columns),
     ignore_port_in_host_matching: true,
     validate_clusters: false,
     max_direct_response_body_size_bytes: 1_048_576,
   };
-  return resource('route', name, body, origins);
+  return resource(
+    'route',
+    name,
+    body,
+    columns.flatMap(({ origins }) => origins),
+  );
+}
+
+type Hosts = { readonly hosts: readonly JsonObject[]; readonly origins: readonly string[] };
+
+/** The hosts of each scope. Workloads of which no rule asks who they are have the same ones but for the last resort: made once. */
+function columnsOf(scopes: readonly RouteScope[], name: string): readonly (Column & Hosts)[] {
+  const common = new Map<ClientView, Hosts>();
+  return scopes.map((scope): Column & Hosts => {
+    const { client, workload } = scope;
+    const asked = client.virtualServices.some(asksForCaller);
+    const made = common.get(client) ?? hostsOf({ ...scope, caller: asked ? workload : anyone(workload) }, name);
+    if (!asked) common.set(client, made);
+    return { caller: workload.name, hosts: [...made.hosts, lastResort(scope, name)], origins: made.origins };
+  });
+}
+
+function hostsOf(scope: CallScope, name: string): Hosts {
+  const { view, client, services, caller, workload, id, memory = FORGETFUL } = scope;
+  const taken = new Set<string>();
+  const made = services.map((service) => {
+    const asked = client.virtualServicesFor(service.host).some(asksForCaller);
+    const who = asked ? caller : anyone(workload);
+    const key = `host ${name} ${id} ${who.name} ${service.host} ${service.namespace}`;
+    return memory.remember(key, client, [service, view.defaultRetries, ...(asked ? [workload] : [])], (noted) =>
+      serviceHost({ ...scope, client: noted, caller: who }, service),
+    );
+  });
+  const origins = made.flatMap((host) => host.origins);
+  const hosts = [...made.map(({ host }) => host), ...unregisteredHosts(scope, origins)]
+    .map((host) => withDomains(host, claim(host.domains as readonly string[], taken)))
+    .filter((host) => (host.domains as readonly string[]).length > 0);
+  return { hosts, origins };
+}
+
+/** A caller of whom no more is known than its namespace, for routes that do not ask for more. */
+function anyone({ namespace }: WorkloadView): Caller {
+  return { namespace, name: '', labels: {}, spiffeId: '' };
+}
+
+/** Whether a rule's routes are not the same for all workloads of a namespace: a copy goes out under its caller's identity. */
+function asksForCaller({ spec }: VirtualServiceView): boolean {
+  return (spec.http ?? []).some(
+    ({ match = [], mirror, mirrors = [] }) =>
+      mirror !== undefined ||
+      mirrors.length > 0 ||
+      match.some(({ sourceLabels }) => Object.keys(sourceLabels ?? {}).length > 0),
+  );
 }
 
 /** It names every service's address: with hundreds of them, the dearest of all virtual hosts. */
 function lastResort(scope: RouteScope, name: string): JsonObject {
-  const { view, client, workload, services, memory = FORGETFUL } = scope;
-  const inputs = [workload, view.vipRanges, ...services];
-  return memory.remember(`unknown ${name}`, client, inputs, (noted) => unknownHost({ ...scope, client: noted }));
+  const { view, client, workload, services, id, memory = FORGETFUL } = scope;
+  const { outboundPolicy, egressProxy } = workload;
+  const key = `unknown ${name} ${id} ${outboundPolicy} ${JSON.stringify(egressProxy)}`;
+  return memory.remember(key, client, [view.vipRanges, ...services], (noted) =>
+    unknownHost({ ...scope, client: noted }),
+  );
 }
 
 /** The virtual host of a service, and the objects that shaped it. */
-function serviceHost(scope: RouteScope, service: ServiceView): { host: JsonObject; origins: readonly string[] } {
+function serviceHost(scope: CallScope, service: ServiceView): { host: JsonObject; origins: readonly string[] } {
   const { client, port } = scope;
   const origins = [...service.origins, ...(client.destinationRule(service)?.origins ?? [])];
   const routes = serviceRoutes(scope, service, origins);
@@ -96,7 +154,7 @@ function domain(host: string): string {
 }
 
 /** Routes of the first VirtualService that has any for this call; without one, the service itself. */
-function serviceRoutes(scope: RouteScope, service: ServiceView, origins: string[]): JsonObject[] {
+function serviceRoutes(scope: CallScope, service: ServiceView, origins: string[]): JsonObject[] {
   for (const vs of scope.client.virtualServicesFor(service.host)) {
     origins.push(...vs.origins);
     const routes = ruleRoutes(contextOf(scope, vs.namespace, service.host), vs);
@@ -108,14 +166,14 @@ function serviceRoutes(scope: RouteScope, service: ServiceView, origins: string[
 }
 
 /** Of a service whose names are resolved at request time no other port than its own may be asked for. */
-function atServicePort(scope: RouteScope, service: ServiceView, routes: JsonObject[]): JsonObject[] {
+function atServicePort(scope: Pick<RouteScope, 'port'>, service: ServiceView, routes: JsonObject[]): JsonObject[] {
   const port = service.ports.find(({ number }) => number === scope.port);
   return isDynamic(service) && port !== undefined ? dynamicRoutes(port, routes) : routes;
 }
 
-function contextOf({ view, client, workload, port }: RouteScope, namespace: string, called: string): RouteContext {
+function contextOf({ view, client, caller, port }: CallScope, namespace: string, called: string): RouteContext {
   const { defaultRetries } = view;
-  return { client, workload, port, namespace, gateway: MESH_GATEWAY, defaultRetries, called: [called] };
+  return { client, workload: caller, port, namespace, gateway: MESH_GATEWAY, defaultRetries, called: [called] };
 }
 
 /**
@@ -174,7 +232,7 @@ function routeNamed(rule: HttpRoute, match: HttpMatch | undefined): string | und
 
 /** Whose call it is, and through what: the parts of a match that are known before a request comes. */
 export interface CallContext {
-  readonly workload: WorkloadView;
+  readonly workload: Caller;
   readonly port: number;
   /** `mesh`, or the gateway as `NAMESPACE/NAME`. */
   readonly gateway: string;
@@ -214,7 +272,7 @@ function isCatchAll({ match }: JsonObject): boolean {
  * Hosts of VirtualServices that no service defines: Istio answers for them wherever it answers for a service of the same VirtualService, and
  * at port 80 where there is none. So it is here, and also wherever a wildcard service of this scope covers the host.
  */
-function unregisteredHosts(scope: RouteScope, origins: string[]): JsonObject[] {
+function unregisteredHosts(scope: CallScope, origins: string[]): JsonObject[] {
   const { client, port, services } = scope;
   const hosts = new Set(client.services.map((service) => service.host));
   const result: JsonObject[] = [];

@@ -17,9 +17,11 @@ import { inboundListeners, inboundSecrets, inboundTcpName } from './inbound-list
 import { compact, duration, resource } from './json.ts';
 import { createMemory, FORGETFUL, type Memory, withSteadyRules } from './memory.ts';
 import { mirrorPlans } from './mirror-plan.ts';
+import { routeName } from './names.ts';
 import { outbound } from './outbound-listener.ts';
 import { rbacResources } from './rbac.ts';
 import type { ResourceSet, XdsResource } from './resource-set.ts';
+import { type RouteScope, routeConfiguration } from './route.ts';
 import { ROOT_SECRET } from './tls.ts';
 
 /**
@@ -70,13 +72,17 @@ export function translate(view: MeshView, memory: Memory = FORGETFUL): ResourceS
     all.push(...resources, ...rbacResources(view, workload));
     for (const [name, origins] of secrets) files.set(name, [...(files.get(name) ?? []), ...origins]);
   }
+  const tables = new Map<string, [RouteScope, ...RouteScope[]]>();
   for (const workload of view.workloads.filter((one) => one.gateway !== true)) {
-    const { listeners, routes, extensions } = outbound(view, clientOf(clients, workload), workload, memory);
+    const client = clients.get(workload) as Client;
+    const { listeners, routes, scopes, extensions } = outbound(view, client, workload, memory);
+    for (const scope of scopes) addScope(tables, scope);
     all.push(...listeners, ...routes, ...extensions, ...rbacResources(view, workload));
     all.push(...workload.inboundPorts.flatMap((port) => legClusters(view.host, workload, port)));
     for (const name of workload.inboundPorts.flatMap((port) => inboundSecrets(workload, port)))
       files.set(name, [...(files.get(name) ?? []), ...workload.origins]);
   }
+  all.push(...[...tables.values()].map(routeConfiguration));
   for (const plan of mirrorPlans(all, plans)) {
     all.push(clusterResource(plan));
     if (usesEds(plan)) all.push(endpointResource(plan));
@@ -139,6 +145,14 @@ function clientsOf(view: MeshView, memory: Memory): ReadonlyMap<WorkloadView, Cl
 
 function clientOf(clients: ReadonlyMap<WorkloadView, Client>, workload: WorkloadView): ClientView {
   return (clients.get(workload) as Client).client;
+}
+
+/** To the table of its name; of two that one workload has for a name the first stands. */
+function addScope(tables: Map<string, [RouteScope, ...RouteScope[]]>, scope: RouteScope): void {
+  const name = routeName(scope.workload, scope.port, scope.scope);
+  const known = tables.get(name);
+  if (known === undefined) tables.set(name, [scope]);
+  else if (known.every(({ workload }) => workload !== scope.workload)) known.push(scope);
 }
 
 /** TCP proxies of inbound ports: to the application, whatever the bytes. */

@@ -1,5 +1,6 @@
 import { isWithin } from '../../api/cidr.ts';
-import { ADDRESS_STATE, MESH_HEADER } from './filters.ts';
+import { MESH_HEADER, OUT_OF_MESH } from './caller.ts';
+import { ADDRESS_STATE } from './filters.ts';
 import { any, extension, type JsonObject } from './json.ts';
 import { CLUSTER, clusterName } from './names.ts';
 import type { RouteScope } from './route.ts';
@@ -21,11 +22,10 @@ export function unknownHost(scope: RouteScope): JsonObject {
     routes: [{ prefix: '/' }, { connect_matcher: {} }].map((match) => ({ name: 'unknown', match, ...action })),
   });
   if (scope.workload.outboundPolicy === 'REGISTRY_ONLY' || scope.scope === 'own') return route(NOBODY);
-  if (scope.scope === 'any') return route({ route: { cluster: unknownCluster(scope), timeout: '0s' } });
+  if (scope.scope === 'any') return route({ route: { cluster: unknownCluster(scope), timeout: '0s' }, ...OUT_OF_MESH });
   return route({
-    request_headers_to_add: [
-      { header: { key: MESH_HEADER.protocol, value: '%PROTOCOL%' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
-    ],
+    // Perhaps to a service of the mesh, perhaps to a stranger, who is told nothing of the caller.
+    request_headers_to_remove: [MESH_HEADER.workload, MESH_HEADER.app, MESH_HEADER.version],
     route: {
       inline_cluster_specifier_plugin: {
         extension: extension(

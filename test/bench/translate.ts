@@ -2,9 +2,7 @@
  * What a change costs a host: from verified config and the endpoint table to a real Envoy that has acknowledged it. CPU of the agent's rooms
  * (this process) and of Envoy apart; bytes are what Envoy is sent. Source of the peer's figures: docs/decisions/0016-incremental-translation.md.
  */
-import { buildMeshView, type MeshViewInput } from '../../agent/mesh-view/mesh-view.ts';
-import { share } from '../../agent/mesh-view/share.ts';
-import type { MeshView } from '../../agent/mesh-view/view.ts';
+import { createMeshViews, type MeshViewInput } from '../../agent/mesh-view/mesh-view.ts';
 import { createTranslator } from '../../agent/translate/translate.ts';
 import { createTestCa } from '../builders/test-ca.ts';
 import { openLab, type XdsLab } from '../integration/xds-lab.ts';
@@ -71,8 +69,8 @@ function giveSecrets(lab: XdsLab, input: MeshViewInput): void {
 }
 
 function createPipeline(lab: XdsLab, envoyPid: number): Pipeline {
+  const viewOf = createMeshViews();
   const translate = createTranslator();
-  let view: MeshView | undefined;
   const cpu = () => {
     const { user, system } = process.cpuUsage();
     return (user + system) / 1000;
@@ -81,8 +79,7 @@ function createPipeline(lab: XdsLab, envoyPid: number): Pipeline {
     envoyPid,
     async run(input) {
       const before = { here: cpu(), envoy: cpuSeconds(envoyPid), at: performance.now() };
-      view = share(view, buildMeshView(input));
-      lab.xds().setResources(translate(view));
+      lab.xds().setResources(translate(viewOf(input)));
       await acknowledged(lab, input.desired.generation);
       const appliedMs = performance.now() - before.at;
       const agentCpuMs = cpu() - before.here;

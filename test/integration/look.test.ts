@@ -289,7 +289,7 @@ test('proxy-config: rows by filter, whole resources, no keys', async (t) => {
   t.ok(inbound.length >= 3, 'by mTLS and plaintext');
   t.ok(inbound.every((row) => 'listener' in row && row.listener === 'inbound' && row.match.includes('Port: 9080')));
   t.match((await ask('routes', { fqdn: 'reviews' })).rows?.[0], {
-    name: 'outbound_.80_.default/web',
+    name: 'outbound_.80_.default',
     match: '/one',
     target: 'outbound_.80_.v1_.reviews.default.svc.cluster.local',
     origin: { object: VS, path: 'spec.http[0].match[0]' },
@@ -328,7 +328,7 @@ test('proxy-config: rows by filter, whole resources, no keys', async (t) => {
   );
   t.notMatch(JSON.stringify(secrets), /PRIVATE|BEGIN|inline/);
   t.match((await ask('routes', { port: 80 }, 'full')).resources, [
-    { name: 'outbound_.80_.default/web', virtual_hosts: [] },
+    { name: 'outbound_.80_.default', virtual_hosts: [] },
   ]);
 });
 

@@ -38,8 +38,10 @@ export function simulate(set: ResourceSet, call: Call): Outcome {
     const tcp = (set.resources.extension.get(last.name) as Body).body.typed_config;
     return { chain: chain.name, clusters: clustersOf(tcp, call.address) };
   }
-  const route = set.resources.route.get(last.typed_config.rds.route_config_name)?.body as Body;
-  return { chain: chain.name, ...routeOutcome(virtualHost(route, call.http?.host ?? ''), call) };
+  const { rds, early_header_mutation_extensions: early } = last.typed_config;
+  const route = set.resources.route.get(rds.route_config_name)?.body as Body;
+  const headers = { ...call.http?.headers, ...introduced(early) };
+  return { chain: chain.name, ...routeOutcome(virtualHost(route, call.http?.host ?? ''), call, headers) };
 }
 
 /** Envoy's order: destination port, address (longest prefix), server name, transport, application protocol; without going back. */
@@ -103,11 +105,18 @@ function virtualHost(route: Body, authority: string): Body {
   return exact ?? wild ?? hosts.find((candidate) => candidate.domains.includes('*'));
 }
 
-function routeOutcome(host: Body, call: Call): Omit<Outcome, 'chain'> {
+/** Headers that the connection manager writes before it looks for a route; formats stand as they are. */
+function introduced(early: Body): Record<string, string> {
+  const mutations: Body[] = early?.[0]?.typed_config.mutations ?? [];
+  return Object.fromEntries(
+    mutations.flatMap(({ append }) => (append === undefined ? [] : [[append.header.key, append.header.value]])),
+  );
+}
+
+function routeOutcome(host: Body, call: Call, headers: Readonly<Record<string, string>>): Omit<Outcome, 'chain'> {
   if (host === undefined) return { answer: 404 };
   if (host.require_tls === 'ALL') return { redirect: 'https' };
   const path = call.http?.path ?? '/';
-  const headers = call.http?.headers ?? {};
   const route = host.routes.find(({ match }: Body) => {
     const uri =
       match.path !== undefined ? path === match.path : match.prefix === undefined || path.startsWith(match.prefix);
@@ -120,8 +129,9 @@ function routeOutcome(host: Body, call: Call): Omit<Outcome, 'chain'> {
 }
 
 function headerMatches(test: Body, value: string | undefined): boolean {
-  const exact = test.string_match?.exact;
-  const hit = value !== undefined && (exact === undefined || value === exact);
+  const { exact, safe_regex } = test.string_match ?? {};
+  const fits = safe_regex === undefined || new RegExp(`^(?:${safe_regex.regex})$`).test(value ?? '');
+  const hit = value !== undefined && (exact === undefined || value === exact) && fits;
   return test.invert_match === true ? !hit : hit;
 }
 

@@ -148,7 +148,7 @@ function routeOf(rule: object, more: readonly MeshObject[] = []): Body {
   const set = translate(
     meshView({ objects: [...MESH, vs('r', { hosts: ['reviews'], http: [rule] }), ...more], hosts: HOSTS, vips: VIPS }),
   );
-  const config = set.resources.route.get('outbound_.80_.default/web')?.body as Body;
+  const config = set.resources.route.get('outbound_.80_.default')?.body as Body;
   return config.virtual_hosts.find((host: Body) => host.name.startsWith('reviews')).routes[0];
 }
 
@@ -228,7 +228,7 @@ test('rules of an object with many hosts that no service defines stand once', as
       vips: VIPS,
     }),
   );
-  const config = set.resources.route.get('outbound_.80_.default/web')?.body as Body;
+  const config = set.resources.route.get('outbound_.80_.default')?.body as Body;
   const own = config.virtual_hosts.filter((host: Body) => host.domains.some((name: string) => name.endsWith('.up')));
   t.same(
     own.map((host: Body) => host.domains.length),
