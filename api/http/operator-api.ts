@@ -52,6 +52,8 @@ export interface ApplyRequest {
 export interface ApiWarning {
   readonly path: string;
   readonly message: string;
+  /** Kind of finding, as `meshctl analyze` has it, e.g. IST0173. */
+  readonly code?: string;
 }
 
 export type ApplyAction = 'created' | 'configured' | 'unchanged';
@@ -64,6 +66,8 @@ export interface ApplyResponse {
   readonly dryRun: boolean;
   /** In the order of the request. */
   readonly results: readonly ApplyResult[];
+  /** What is left out of the results' warnings, one line each. */
+  readonly notes?: readonly string[];
 }
 
 export interface ApplyResult {

@@ -25,6 +25,8 @@ function delegateOf(rule: Rule, object: MeshObject): string | undefined {
 
 /** Warnings about delegation: rules whose delegate is not there, has hosts or is not exported to their namespace; delegates that nobody uses. */
 export function checkDelegation(object: MeshObject, lookup: MeshLookup, report: Report): void {
+  const delegating = (specOf(object).http ?? []).some((rule) => rule.delegate !== undefined);
+  if (!delegating && !isDelegate(object)) return;
   const all = [...lookup.list('VirtualService')].filter((other) => nameOf(other) !== nameOf(object));
   for (const [i, rule] of (specOf(object).http ?? []).entries()) {
     const name = delegateOf(rule, object);

@@ -66,6 +66,7 @@ export function checkBoundGateways(virtualService: MeshObject, lookup: MeshLooku
     readonly hosts?: readonly string[];
     readonly gateways?: readonly string[];
   };
+  if ((spec.gateways ?? []).every((written) => written === 'mesh')) return;
   const namespace = namespaceOf(virtualService);
   const known = new Map([...lookup.list('Gateway')].map((gateway) => [nameOf(gateway), gateway]));
   for (const [i, written] of (spec.gateways ?? []).entries()) {
@@ -96,7 +97,7 @@ function takesFrom(host: string, own: string, namespace: string): boolean {
 }
 
 /** `NAMESPACE/NAME` of a gateway as a VirtualService writes it: NAME, ./NAME, NAMESPACE/NAME, or a service's full name in the old way. */
-function gatewayName(written: string, namespace: string): string {
+export function gatewayName(written: string, namespace: string): string {
   const [first = '', second] = written.split('/');
   if (second !== undefined) return `${first === '.' ? namespace : first}/${second}`;
   const [name = '', home] = written.split('.');

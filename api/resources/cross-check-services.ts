@@ -7,12 +7,10 @@ import type { WorkloadFields } from './semantics/workload.ts';
 interface ServiceSpec {
   readonly type?: string;
   readonly externalName?: string;
-  readonly selector?: Readonly<Record<string, string>>;
   readonly ports?: readonly { readonly port?: number; readonly targetPort?: number | string }[];
 }
 
 interface GroupSpec {
-  readonly metadata?: { readonly labels?: Record<string, string> };
   readonly template?: WorkloadFields;
 }
 
@@ -23,7 +21,7 @@ const NETWORK_LABEL = 'topology.istio.io/network';
 export function checkServicesBeside(object: MeshObject, lookup: MeshLookup, report: Report): void {
   switch (object.kind) {
     case 'Service':
-      checkService(object, lookup, report);
+      checkAlias((object.spec ?? {}) as ServiceSpec, lookup, report);
       return;
     case 'ServiceEntry':
       checkEntry(object, lookup, report);
@@ -37,14 +35,9 @@ export function checkServicesBeside(object: MeshObject, lookup: MeshLookup, repo
   }
 }
 
-function checkService(object: MeshObject, lookup: MeshLookup, report: Report): void {
-  const spec = (object.spec ?? {}) as ServiceSpec;
-  if (spec.type === 'ExternalName') checkAlias(spec, lookup, report);
-  else checkSelector(object, spec.selector, 'spec.selector', lookup, report);
-}
-
 /** Another name for a service of the mesh: that must be there, with the ports. */
 function checkAlias(spec: ServiceSpec, lookup: MeshLookup, report: Report): void {
+  if (spec.type !== 'ExternalName') return;
   const target = (spec.externalName ?? '').toLowerCase().replace(/\.$/, '');
   if (!target.endsWith(CLUSTER_DOMAIN)) return;
   for (const service of lookup.list('Service')) {
@@ -62,7 +55,6 @@ function checkAlias(spec: ServiceSpec, lookup: MeshLookup, report: Report): void
 
 function checkEntry(object: MeshObject, lookup: MeshLookup, report: Report): void {
   const spec = (object.spec ?? {}) as ServiceEntrySpec;
-  checkSelector(object, spec.workloadSelector?.labels, 'spec.workloadSelector', lookup, report);
   for (const [i, endpoint] of (spec.endpoints ?? []).entries())
     checkNetwork(endpoint.network, `spec.endpoints[${i}].network`, lookup, report);
   for (const other of lookup.list('ServiceEntry')) {
@@ -77,28 +69,6 @@ function checkEntry(object: MeshObject, lookup: MeshLookup, report: Report): voi
         `ServiceEntry ${other.metadata.namespace}/${other.metadata.name} has it with another resolution: the older one counts alone`,
       );
   }
-}
-
-function checkSelector(
-  object: MeshObject,
-  selector: Readonly<Record<string, string>> | undefined,
-  path: string,
-  lookup: MeshLookup,
-  report: Report,
-): void {
-  const wanted = Object.entries(selector ?? {});
-  if (wanted.length === 0) return;
-  const matches = (labels: Readonly<Record<string, string>>) => wanted.every(([key, value]) => labels[key] === value);
-  const here = (one: MeshObject) => (one.metadata.namespace ?? '') === (object.metadata.namespace ?? '');
-  for (const group of lookup.list('WorkloadGroup')) {
-    const spec = group.spec as GroupSpec | undefined;
-    if (here(group) && matches({ ...spec?.metadata?.labels, ...spec?.template?.labels })) return;
-  }
-  for (const entry of lookup.list('WorkloadEntry')) {
-    const { labels } = (entry.spec ?? {}) as WorkloadFields;
-    if (here(entry) && matches({ ...entry.metadata.labels, ...labels })) return;
-  }
-  report.warn(path, 'no WorkloadGroup or WorkloadEntry of the namespace has these labels');
 }
 
 /** Istio: a network without a gateway is reached as if it were one's own. */

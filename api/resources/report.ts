@@ -20,6 +20,8 @@ export interface Violation {
 export interface Warning {
   readonly path: string;
   readonly message: string;
+  /** Of a finding of analysis/. */
+  readonly code?: string;
 }
 
 /** Collects what checks find, at most `MAX_FINDINGS` of each: a hostile object must not make an answer of its own size. */

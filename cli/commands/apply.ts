@@ -36,11 +36,13 @@ export const apply: Command<ApplyOptions> = async (context, options) => {
   }
   for (const [i, result] of response.results.entries()) {
     const source = sources[i];
-    for (const { path: at, message } of result.warnings) {
+    for (const { path: at, message, code } of result.warnings) {
       const where = source === undefined ? result.key : place(source, at);
-      context.err(plain(`warning: ${where}: ${result.key}: ${at === '' ? '' : `${at}: `}${message}`));
+      const kind = code === undefined ? 'warning' : `warning [${code}]`;
+      context.err(plain(`${kind}: ${where}: ${result.key}: ${at === '' ? '' : `${at}: `}${message}`));
     }
   }
+  for (const note of response.notes ?? []) context.err(plain(`note: ${note}`));
   if (options.output === 'json' || options.output === 'yaml')
     context.out(renderData(response, options.output).trimEnd());
   else

@@ -1,8 +1,10 @@
-import { crossCheck } from '../../api/resources/cross-check.ts';
+import { analyzePushed, LOOKS_AT } from '../../api/resources/analysis/analyze.ts';
+import { meshFacts } from '../../api/resources/analysis/model.ts';
 import { clustersByNamespace, isSmall, SIZED_KINDS } from '../../api/resources/mesh-size.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
-import type { Warning } from '../../api/resources/validate.ts';
+import type { Clock } from '../../runtime/clock.ts';
 import type { Store } from '../store/store.ts';
+import { type Advice, adviseWithin } from './advice.ts';
 import { objectOf } from './objects.ts';
 
 /** One object of a transaction: what is stored under `key` after it. */
@@ -17,20 +19,12 @@ export interface Neighbours {
   clusters(
     changes: readonly Change[],
   ): Promise<{ readonly before: ReadonlyMap<string, number>; readonly after: ReadonlyMap<string, number> } | undefined>;
-  /** By object key; `objects` count as stored already. Objects that nothing warns of are absent. */
-  warnings(objects: readonly MeshObject[]): Promise<ReadonlyMap<string, readonly Warning[]>>;
+  /** Of objects as they are stored; those of a dry run count as stored too. */
+  advise(objects: readonly MeshObject[]): Promise<Advice>;
 }
 
-/** Kinds that crossCheck looks at for an object of a kind; other kinds need none. */
-const LOOKS_AT: Readonly<Record<string, readonly string[]>> = {
-  VirtualService: ['Service', 'ServiceEntry', 'DestinationRule', 'VirtualService', 'Gateway'],
-  Gateway: ['WorkloadGroup', 'Secret'],
-  DestinationRule: ['Service', 'ServiceEntry', 'DestinationRule'],
-  Service: ['WorkloadGroup', 'WorkloadEntry'],
-};
-
 /** Parsed objects are kept by key and revision: a write must not parse the whole mesh again. */
-export function createNeighbours(store: Store): Neighbours {
+export function createNeighbours(store: Store, clock: Pick<Clock, 'monotonic'>): Neighbours {
   const kinds = new Map<string, Map<string, { readonly revision: number; readonly object: MeshObject }>>();
 
   async function load(kind: string): Promise<Map<string, MeshObject>> {
@@ -61,18 +55,15 @@ export function createNeighbours(store: Store): Neighbours {
         else mesh.get(kindOf(key))?.set(key, after);
       return { before, after: clustersByNamespace(lookup) };
     },
-    async warnings(objects) {
+    async advise(objects) {
       const needed = new Set(objects.flatMap((object) => LOOKS_AT[object.kind] ?? []));
+      if (needed.size === 0) return { warnings: new Map() };
       const mesh = new Map<string, Map<string, MeshObject>>();
       for (const kind of needed) mesh.set(kind, await load(kind));
       for (const object of objects) mesh.get(object.kind)?.set(keyOf(object), object);
-      const lookup = { list: (kind: string) => mesh.get(kind)?.values() ?? [] };
-      const found = new Map<string, readonly Warning[]>();
-      for (const object of objects) {
-        const warnings = LOOKS_AT[object.kind] === undefined ? [] : crossCheck(object, lookup);
-        if (warnings.length > 0) found.set(keyOf(object), warnings);
-      }
-      return found;
+      const all = [...mesh.values()].flatMap((kind) => [...kind.values()]);
+      const facts = meshFacts(all, true);
+      return await adviseWithin(objects, (object) => analyzePushed(object, facts), clock);
     },
   };
 }

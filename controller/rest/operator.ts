@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import {
   type ApplyAction,
   type ApplyResponse,
+  type ApplyResult,
   type Host,
   type JoinToken,
   type MeshStatus,
@@ -29,6 +30,7 @@ import { fieldSchemas } from '../../api/resources/schemas.ts';
 import { checkStructure } from '../../api/resources/structural.ts';
 import { type Violation, validateObject, type Warning } from '../../api/resources/validate.ts';
 import { admit } from './admission.ts';
+import type { Advice } from './advice.ts';
 import { objectBody, transactionBody } from './bodies.ts';
 import { type Answer, type Call, isDryRun, type KindTarget, ok, unknownFieldsOf } from './call.ts';
 import { refuse, StatusError } from './errors.ts';
@@ -78,19 +80,37 @@ export async function applyTransaction(deps: OperatorDeps, call: Call): Promise<
     dryRun,
     plan: () => planAll(deps, call, admitted),
   });
-  const beside = await deps.neighbours.warnings(admitted.map(({ object }) => object));
+  const advice = await deps.neighbours.advise(outcome.planned.map(({ after }) => after as MeshObject));
+  const { results, notes } = resultsOf(outcome.planned, admitted, advice);
   const body: ApplyResponse = {
     apiVersion: 'hostmesh.io/v1',
     kind: 'ApplyResult',
     revision: outcome.revision,
     dryRun,
-    results: outcome.planned.map((planned, i) => ({
-      key: planned.key,
-      action: actionOf(planned),
-      warnings: [...(admitted[i]?.warnings ?? []), ...(beside.get(planned.key) ?? [])],
-    })),
+    results,
+    ...(notes.length === 0 ? {} : { notes }),
   };
   return ok(body);
+}
+
+/** Warnings in an answer: a transaction must not make one of a hundred times its own size. */
+const MAX_WARNINGS = 500;
+
+function resultsOf(
+  planned: readonly Planned[],
+  admitted: readonly Admitted[],
+  advice: Advice,
+): { results: ApplyResult[]; notes: string[] } {
+  let left = MAX_WARNINGS;
+  const results = planned.map((one, i) => {
+    const all = [...(admitted[i]?.warnings ?? []), ...(advice.warnings.get(one.key) ?? [])];
+    const warnings = all.slice(0, Math.max(0, left));
+    left -= all.length;
+    return { key: one.key, action: actionOf(one), warnings };
+  });
+  const notes = advice.note === undefined ? [] : [advice.note];
+  if (left < 0) notes.push(`${-left} more warnings are left out`);
+  return { results, notes };
 }
 
 function actionOf({ before, changed }: Planned): ApplyAction {

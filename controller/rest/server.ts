@@ -88,7 +88,7 @@ export function createRest(options: RestOptions, deps: RestDeps): Rest {
   const { store, clock } = deps;
   const log = deps.log.child('rest');
   const audit = createAudit({ path: options.auditPath, replica: options.replica }, { store, clock, log });
-  const neighbours = createNeighbours(store);
+  const neighbours = createNeighbours(store, clock);
   const { trustDomain, vipRanges, enforced } = options;
   const validation = {
     trustDomain,

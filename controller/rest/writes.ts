@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { alreadyExists, badRequest, conflict, forbidden, notFound, success } from '../../api/http/status-errors.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import { apiVersionOf, DEFAULT_NAMESPACE, KINDS, type KindInfo, ROOT_NAMESPACE } from '../../api/resources/registry.ts';
+import type { Warning } from '../../api/resources/validate.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { SecretVault } from '../store/secret-vault.ts';
 import type { Entry, Store } from '../store/store.ts';
@@ -113,18 +114,22 @@ async function answerOf(
   deps: WriteDeps,
   target: KindTarget,
   outcome: Outcome,
-  { object, warnings }: Valid,
+  { warnings }: Valid,
   code: number,
 ): Promise<Answer> {
   const [planned] = outcome.planned;
   const after = planned?.after as MeshObject;
   const revision = planned?.changed ? outcome.revision : (planned?.before?.revision ?? outcome.revision);
   const metadata = { ...after.metadata, resourceVersion: String(revision) };
-  const beside = await deps.neighbours.warnings([object]);
-  const texts = [...warnings, ...(beside.get(keyOf(object)) ?? [])].map(({ path, message }) =>
-    path === '' || message.startsWith('unknown field') ? message : `${path}: ${message}`,
-  );
+  const advice = await deps.neighbours.advise([after]);
+  const texts = [...warnings, ...(advice.warnings.get(keyOf(after)) ?? [])].map(warningText);
+  if (advice.note !== undefined) texts.push(advice.note);
   return ok(inVersion({ ...after, metadata }, target.info, target.version), code, texts);
+}
+
+function warningText({ path, message, code }: Warning): string {
+  const text = path === '' || message.startsWith('unknown field') ? message : `${path}: ${message}`;
+  return code === undefined ? text : `${text} [${code}]`;
 }
 
 export async function deleteObject(deps: WriteDeps, call: Call, target: KindTarget): Promise<Answer> {

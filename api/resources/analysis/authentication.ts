@@ -1,7 +1,7 @@
 import { keyOf, type MeshObject } from '../object.ts';
 import { ROOT_NAMESPACE } from '../registry.ts';
 import type { Findings } from './finding.ts';
-import { type MemberFact, type MeshFacts, namespaceOf, selects } from './model.ts';
+import { type MemberFact, type MeshFacts, namespaceOf, perMesh, selects } from './model.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -57,18 +57,22 @@ function same(a: Labels, b: Labels): boolean {
   return Object.keys(a).length === Object.keys(b).length && selects(a, b);
 }
 
+const oldestFirst = perMesh((facts) =>
+  facts
+    .list('PeerAuthentication')
+    .map((object) => ({ object, spec: (object.spec ?? {}) as PeerAuthenticationShape }))
+    .sort((a, b) =>
+      (a.object.metadata.creationTimestamp ?? '').localeCompare(b.object.metadata.creationTimestamp ?? ''),
+    ),
+);
+
 /** What a WorkloadGroup's port takes: workload's, namespace's, mesh's PeerAuthentication, the oldest of each; PERMISSIVE without any. */
 export function mtlsModeOf(
   member: MemberFact,
   port: number | undefined,
   facts: MeshFacts,
 ): { readonly mode: string; readonly by?: string } {
-  const policies = facts
-    .list('PeerAuthentication')
-    .map((object) => ({ object, spec: (object.spec ?? {}) as PeerAuthenticationShape }))
-    .sort((a, b) =>
-      (a.object.metadata.creationTimestamp ?? '').localeCompare(b.object.metadata.creationTimestamp ?? ''),
-    );
+  const policies = oldestFirst(facts);
   const wide = (namespace: string) =>
     policies.find(
       (one) => namespaceOf(one.object) === namespace && Object.keys(one.spec.selector?.matchLabels ?? {}).length === 0,

@@ -2,7 +2,7 @@ import { keyOf, type MeshObject } from '../object.ts';
 import { mtlsModeOf } from './authentication.ts';
 import type { Findings } from './finding.ts';
 import { fullHost, type MemberFact, type MeshFacts, namespaceOf, type ServiceFact, selects } from './model.ts';
-import type { DestinationRuleShape, TrafficShape } from './subsets.ts';
+import { type DestinationRuleShape, rulesOfHost, type TrafficShape } from './subsets.ts';
 
 /** A DestinationRule beside the rest: a host that is there, subsets that have endpoints, TLS that the servers take. */
 export function analyzeDestinationRule(object: MeshObject, facts: MeshFacts, findings: Findings): void {
@@ -29,10 +29,9 @@ function checkDuplicates(
   findings: Findings,
 ): void {
   const namespace = namespaceOf(object);
-  for (const other of facts.list('DestinationRule')) {
+  for (const other of rulesOfHost(host, facts)) {
     const theirs = (other.spec ?? {}) as DestinationRuleShape;
     if (namespaceOf(other) !== namespace || keyOf(other) === keyOf(object)) continue;
-    if (fullHost(theirs.host ?? '', namespace) !== host) continue;
     if (spec.workloadSelector !== undefined || theirs.workloadSelector !== undefined) continue;
     findings.warn(
       'duplicateRule',

@@ -1,3 +1,4 @@
+import { gatewayName } from '../cross-check-gateway.ts';
 import { hostsMatch } from '../formats.ts';
 import { keyOf, type MeshObject } from '../object.ts';
 import type { Findings } from './finding.ts';
@@ -45,7 +46,7 @@ export function analyzeGateway(object: MeshObject, facts: MeshFacts, findings: F
   }
   const bound = facts.list('VirtualService').some((one) => {
     const gateways = (one.spec as { gateways?: readonly string[] } | undefined)?.gateways ?? [];
-    return gateways.some((text) => (text.includes('/') ? text : `${namespaceOf(one)}/${text}`) === name);
+    return gateways.some((text) => gatewayName(text, namespaceOf(one)) === name);
   });
   if (!bound)
     findings.warn(

@@ -44,6 +44,8 @@ export interface MeshFacts {
   list(kind: string): readonly MeshObject[];
   readonly services: readonly ServiceFact[];
   readonly members: readonly MemberFact[];
+  /** Services of exactly this full name. */
+  named(host: string): readonly ServiceFact[];
   /** Services that a name means to an object of the namespace: full names, short ones, wildcards. */
   find(host: string, namespace: string): readonly ServiceFact[];
   /** Where things are looked for, for messages. */
@@ -89,16 +91,15 @@ interface EntryShape {
 
 /** Facts of a mesh out of its objects, each valid by itself. Pure. */
 export function meshFacts(objects: Iterable<MeshObject>, complete: boolean): MeshFacts {
-  const byKind = new Map<string, MeshObject[]>();
-  for (const object of objects) byKind.set(object.kind, [...(byKind.get(object.kind) ?? []), object]);
+  const byKind = Map.groupBy(objects, (object) => object.kind);
   const list = (kind: string): readonly MeshObject[] => byKind.get(kind) ?? [];
   const members = [...list('WorkloadGroup').map(groupFact), ...list('WorkloadEntry').map(entryFact)];
+  const near = Map.groupBy(members, (member) => member.namespace);
   const services = [
-    ...list('Service').map((object) => serviceFact(object, members)),
-    ...list('ServiceEntry').flatMap((object) => entryFacts(object, members)),
+    ...list('Service').map((object) => serviceFact(object, near)),
+    ...list('ServiceEntry').flatMap((object) => entryFacts(object, near)),
   ];
-  const exact = new Map<string, ServiceFact[]>();
-  for (const service of services) exact.set(service.host, [...(exact.get(service.host) ?? []), service]);
+  const exact = Map.groupBy(services, (service) => service.host);
   const wild = services.filter(({ host }) => host.startsWith('*'));
   return {
     complete,
@@ -106,6 +107,7 @@ export function meshFacts(objects: Iterable<MeshObject>, complete: boolean): Mes
     services,
     members,
     where: complete ? 'in the mesh' : 'in these files',
+    named: (host) => exact.get(host) ?? [],
     find(text, namespace) {
       const host = fullHost(text, namespace);
       const found = exact.get(host) ?? [];
@@ -113,6 +115,16 @@ export function meshFacts(objects: Iterable<MeshObject>, complete: boolean): Mes
       if (host.startsWith('*')) return services.filter((service) => hostWithin(service.host, host));
       return wild.filter((service) => hostWithin(host, service.host));
     },
+  };
+}
+
+/** `make(facts)`, made once a mesh: what many objects of it would look through otherwise. */
+export function perMesh<T>(make: (facts: MeshFacts) => T): (facts: MeshFacts) => T {
+  const made = new WeakMap<MeshFacts, { readonly value: T }>();
+  return (facts) => {
+    const known = made.get(facts) ?? { value: make(facts) };
+    made.set(facts, known);
+    return known.value;
   };
 }
 
@@ -146,7 +158,7 @@ function groupFact(object: MeshObject): MemberFact {
 
 function entryFact(object: MeshObject): MemberFact {
   const spec = (object.spec ?? {}) as WorkloadShape;
-  return fact(object, 'entry', spec.labels, spec.ports);
+  return fact(object, 'entry', { ...object.metadata.labels, ...spec.labels }, spec.ports);
 }
 
 function fact(
@@ -159,15 +171,23 @@ function fact(
   return { key: keyOf(object), namespace: namespaceOf(object), name, kind, labels: labels ?? {}, ports: ports ?? {} };
 }
 
-function selected(members: readonly MemberFact[], namespace: string, selector: Labels | undefined): MemberFact[] {
-  if (selector === undefined || Object.keys(selector).length === 0) return [];
-  return members.filter((member) => member.namespace === namespace && selects(selector, member.labels));
+type Near = ReadonlyMap<string, readonly MemberFact[]>;
+
+/** Found when they are asked for first: a look at one object needs those of a few services. */
+function selected(near: Near, namespace: string, selector: Labels | undefined): () => readonly MemberFact[] {
+  let found: readonly MemberFact[] | undefined;
+  return () => {
+    const none = selector === undefined || Object.keys(selector).length === 0;
+    found ??= none ? [] : (near.get(namespace) ?? []).filter((member) => selects(selector, member.labels));
+    return found;
+  };
 }
 
-function serviceFact(object: MeshObject, members: readonly MemberFact[]): ServiceFact {
+function serviceFact(object: MeshObject, near: Near): ServiceFact {
   const spec = (object.spec ?? {}) as ServiceShape;
   const namespace = namespaceOf(object);
   const exported = object.metadata.annotations?.['networking.istio.io/exportTo'];
+  const members = selected(near, namespace, spec.selector);
   return {
     key: keyOf(object),
     kind: 'Service',
@@ -184,15 +204,18 @@ function serviceFact(object: MeshObject, members: readonly MemberFact[]): Servic
     resolution: 'STATIC',
     external: false,
     selector: spec.selector ?? {},
-    members: selected(members, namespace, spec.selector),
+    get members() {
+      return members();
+    },
   };
 }
 
-function entryFacts(object: MeshObject, members: readonly MemberFact[]): ServiceFact[] {
+function entryFacts(object: MeshObject, near: Near): ServiceFact[] {
   const spec = (object.spec ?? {}) as EntryShape;
   const namespace = namespaceOf(object);
   const inline = (spec.endpoints ?? []).map((endpoint) => fact(object, 'inline', endpoint.labels, endpoint.ports));
   const selector = spec.workloadSelector?.labels;
+  const members = selected(near, namespace, selector);
   return (spec.hosts ?? []).map((host) => ({
     key: keyOf(object),
     kind: 'ServiceEntry',
@@ -209,6 +232,8 @@ function entryFacts(object: MeshObject, members: readonly MemberFact[]): Service
     resolution: spec.resolution ?? 'NONE',
     external: spec.location !== 'MESH_INTERNAL',
     selector,
-    members: [...inline, ...selected(members, namespace, selector)],
+    get members() {
+      return [...inline, ...members()];
+    },
   }));
 }

@@ -1,7 +1,8 @@
+import { gatewayName } from '../cross-check-gateway.ts';
 import { hostsMatch, ipVersion } from '../formats.ts';
-import type { MeshObject } from '../object.ts';
+import { keyOf, type MeshObject } from '../object.ts';
 import type { Findings } from './finding.ts';
-import { fullHost, isVisible, type MeshFacts, namespaceOf, type ServiceFact } from './model.ts';
+import { fullHost, isVisible, type MeshFacts, namespaceOf, perMesh, type ServiceFact } from './model.ts';
 import { subsetsOf } from './subsets.ts';
 
 interface Destination {
@@ -138,13 +139,15 @@ function notFound(findings: Findings, facts: MeshFacts, path: string, message: s
   else findings.warn('referencedNotFound', path, message);
 }
 
+const virtualServicesByName = perMesh(
+  (facts) => new Map(facts.list('VirtualService').map((one) => [`${namespaceOf(one)}/${one.metadata.name}`, one])),
+);
+
 function checkDelegates(spec: VirtualServiceShape, namespace: string, facts: MeshFacts, findings: Findings): void {
   for (const [i, { delegate }] of (spec.http ?? []).entries()) {
     if (delegate === undefined) continue;
     const where = delegate.namespace || namespace;
-    const found = facts
-      .list('VirtualService')
-      .find((one) => one.metadata.name === delegate.name && namespaceOf(one) === where);
+    const found = virtualServicesByName(facts).get(`${where}/${delegate.name}`);
     const path = `spec.http[${i}].delegate`;
     if (found === undefined)
       notFound(
@@ -166,21 +169,26 @@ interface GatewayShape {
   readonly servers?: readonly { readonly hosts?: readonly string[] }[];
 }
 
+const gatewaysByName = perMesh(
+  (facts) => new Map(facts.list('Gateway').map((one) => [`${namespaceOf(one)}/${one.metadata.name}`, one])),
+);
+
 function checkGateways(spec: VirtualServiceShape, namespace: string, facts: MeshFacts, findings: Findings): void {
   for (const [i, name] of (spec.gateways ?? []).entries()) {
     if (name === 'mesh') continue;
-    const [where, bare] = name.includes('/') ? (name.split('/', 2) as [string, string]) : [namespace, name];
+    const full = gatewayName(name, namespace);
     const path = `spec.gateways[${i}]`;
-    const gateway = facts.list('Gateway').find((one) => one.metadata.name === bare && namespaceOf(one) === where);
+    const gateway = gatewaysByName(facts).get(full);
     if (gateway === undefined) {
-      notFound(findings, facts, path, `Gateway ${where}/${bare} is not ${facts.where}`);
+      notFound(findings, facts, path, `Gateway ${full} is not ${facts.where}`);
       continue;
     }
+    const where = namespaceOf(gateway);
     const served = ((gateway.spec as GatewayShape | undefined)?.servers ?? []).flatMap((server) => server.hosts ?? []);
     for (const [k, host] of (spec.hosts ?? []).entries()) {
       const name = fullHost(host, namespace);
       if (!served.some((pattern) => admits(pattern, where, name, namespace)))
-        findings.warn('hostNotInGateway', `spec.hosts[${k}]`, `no server of Gateway ${where}/${bare} has host ${name}`);
+        findings.warn('hostNotInGateway', `spec.hosts[${k}]`, `no server of Gateway ${full} has host ${name}`);
     }
   }
 }
@@ -197,23 +205,33 @@ function admits(pattern: string, gateway: string, host: string, namespace: strin
 function checkConflicts(object: MeshObject, spec: VirtualServiceShape, facts: MeshFacts, findings: Findings): void {
   if (!inMesh(spec)) return;
   const namespace = namespaceOf(object);
-  for (const other of facts.list('VirtualService')) {
-    if (other === object || (other.metadata.name === object.metadata.name && namespaceOf(other) === namespace))
-      continue;
-    const theirs = (other.spec ?? {}) as VirtualServiceShape;
-    if (!inMesh(theirs) || !seenTogether(namespace, spec, namespaceOf(other), theirs)) continue;
-    const hosts = new Set((theirs.hosts ?? []).map((host) => fullHost(host, namespaceOf(other))));
-    for (const [i, host] of (spec.hosts ?? []).entries()) {
-      const name = fullHost(host, namespace);
-      if (hosts.has(name))
-        findings.warn(
-          'conflictingHosts',
-          `spec.hosts[${i}]`,
-          `VirtualService ${namespaceOf(other)}/${other.metadata.name} has host ${name} too: in the mesh the older of them counts alone`,
-        );
+  for (const [i, host] of (spec.hosts ?? []).entries()) {
+    const name = fullHost(host, namespace);
+    for (const other of claimants(facts).get(name) ?? []) {
+      if (keyOf(other) === keyOf(object)) continue;
+      const theirs = (other.spec ?? {}) as VirtualServiceShape;
+      if (!seenTogether(namespace, spec, namespaceOf(other), theirs)) continue;
+      findings.warn(
+        'conflictingHosts',
+        `spec.hosts[${i}]`,
+        `VirtualService ${namespaceOf(other)}/${other.metadata.name} has host ${name} too: in the mesh the older of them counts alone`,
+      );
     }
   }
 }
+
+/** VirtualServices of the mesh by full host. */
+const claimants = perMesh((facts) => {
+  const found = new Map<string, Set<MeshObject>>();
+  for (const object of facts.list('VirtualService')) {
+    const spec = (object.spec ?? {}) as VirtualServiceShape;
+    for (const host of inMesh(spec) ? (spec.hosts ?? []) : []) {
+      const name = fullHost(host, namespaceOf(object));
+      found.set(name, (found.get(name) ?? new Set()).add(object));
+    }
+  }
+  return found;
+});
 
 function inMesh({ gateways = [], hosts = [] }: VirtualServiceShape): boolean {
   return hosts.length > 0 && (gateways.length === 0 || gateways.includes('mesh'));

@@ -8,6 +8,7 @@ import {
   type MeshFacts,
   namespaceOf,
   type PortFact,
+  perMesh,
   type ServiceFact,
 } from './model.ts';
 
@@ -25,9 +26,11 @@ const SERVER_FIRST: Readonly<Record<number, string>> = {
 /** Names by which a port tells its protocol (Istio, "Explicit protocol selection"). */
 const PROTOCOLS = ['http', 'http2', 'https', 'grpc', 'grpc-web', 'tls', 'tcp', 'mongo', 'mysql', 'redis', 'udp'];
 
+const servicesByKey = perMesh((facts) => Map.groupBy(facts.services, (service) => service.key));
+
 /** A Service or ServiceEntry beside the rest: who serves it, at which ports, by which protocol, and others of its name. */
 export function analyzeService(object: MeshObject, facts: MeshFacts, findings: Findings): void {
-  const own = facts.services.filter((service) => service.key === keyOf(object));
+  const own = servicesByKey(facts).get(keyOf(object)) ?? [];
   const [first] = own;
   if (first === undefined) return;
   checkMembers(first, facts, findings);
@@ -102,8 +105,8 @@ function servesAt(member: MemberFact, target: number | string, { name }: PortFac
 /** A second definition of a host that some client sees beside this one. */
 function checkTwin(service: ServiceFact, index: number, facts: MeshFacts, findings: Findings): void {
   const path = service.kind === 'Service' ? 'metadata.name' : `spec.hosts[${index}]`;
-  for (const other of facts.services) {
-    if (other.host !== service.host || other.key === service.key) continue;
+  for (const other of facts.named(service.host)) {
+    if (other.key === service.key) continue;
     const together = isVisible(service, other.namespace) || isVisible(other, service.namespace);
     if (!together) continue;
     const shared = service.ports.find((port) => other.ports.some((one) => one.number === port.number));
@@ -137,6 +140,13 @@ function checkAddresses(object: MeshObject, service: ServiceFact, findings: Find
   }
 }
 
+const membersByKey = perMesh((facts) => new Map(facts.members.map((member) => [member.key, member])));
+
+/** Keys of all that some service selects. */
+const selectedKeys = perMesh(
+  (facts) => new Set(facts.services.flatMap(({ members }) => members.map(({ key }) => key))),
+);
+
 /** A WorkloadGroup beside the rest: does a service lead to it, does a host run it. `hosts` undefined: not known. */
 export function analyzeWorkloadGroup(
   object: MeshObject,
@@ -146,9 +156,9 @@ export function analyzeWorkloadGroup(
 ): void {
   const key = keyOf(object);
   const group = `${namespaceOf(object)}/${object.metadata.name}`;
-  const member = facts.members.find((one) => one.key === key);
+  const member = membersByKey(facts).get(key);
   const ports = Object.keys(member?.ports ?? {}).length;
-  if (ports > 0 && !facts.services.some((service) => service.members.some((one) => one.key === key)))
+  if (ports > 0 && !selectedKeys(facts).has(key))
     findings.warn(
       'nobodyServes',
       'spec.metadata.labels',

@@ -1,6 +1,6 @@
 import { hostWithin } from '../formats.ts';
 import type { MeshObject } from '../object.ts';
-import { fullHost, type MeshFacts, namespaceOf, selects } from './model.ts';
+import { fullHost, type MeshFacts, namespaceOf, perMesh, selects } from './model.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -31,11 +31,25 @@ export interface SubsetFact {
   selects(labels: Labels): boolean;
 }
 
+const fullHostOf = (rule: MeshObject) =>
+  fullHost((rule.spec as DestinationRuleShape | undefined)?.host ?? '', namespaceOf(rule));
+
+const rulesByHost = perMesh((facts) => {
+  const all = facts.list('DestinationRule');
+  return { exact: Map.groupBy(all, fullHostOf), wild: all.filter((rule) => fullHostOf(rule).startsWith('*')) };
+});
+
+/** DestinationRules whose host is exactly this full name. */
+export function rulesOfHost(host: string, facts: MeshFacts): readonly MeshObject[] {
+  return rulesByHost(facts).exact.get(host) ?? [];
+}
+
 /** Subsets that DestinationRules define for a full host name. */
 export function subsetsOf(host: string, facts: MeshFacts): SubsetFact[] {
-  return facts.list('DestinationRule').flatMap((rule) => {
+  const { exact, wild } = rulesByHost(facts);
+  const within = wild.filter((rule) => hostWithin(host, fullHostOf(rule)));
+  return [...(exact.get(host) ?? []), ...within].flatMap((rule) => {
     const spec = (rule.spec ?? {}) as DestinationRuleShape;
-    if (!hostWithin(host, fullHost(spec.host ?? '', namespaceOf(rule)))) return [];
     return (spec.subsets ?? []).map(({ name = '', labels = {} }) => ({
       name,
       rule,

@@ -43,18 +43,30 @@ tap.test('usage errors exit 64, help and version 0', async (t) => {
 tap.test('apply sends one transaction and tells each object', async (t) => {
   const results = [
     { key: 'Service/default/a', action: 'created', warnings: [] },
-    { key: 'Service/shop/b', action: 'unchanged', warnings: [{ path: 'spec.ports', message: 'odd' }] },
+    {
+      key: 'Service/shop/b',
+      action: 'unchanged',
+      warnings: [
+        { path: 'spec.ports', message: 'odd' },
+        { path: '', message: 'alone', code: 'HM0013' },
+      ],
+    },
   ];
+  const notes = ['more than that'];
   const { env, seen } = await fakeController(t, {
     'POST /apis/hostmesh.io/v1/apply': [
       200,
-      { apiVersion: 'hostmesh.io/v1', kind: 'ApplyResult', revision: 4, dryRun: false, results },
+      { apiVersion: 'hostmesh.io/v1', kind: 'ApplyResult', revision: 4, dryRun: false, results, notes },
     ],
   });
   const done = await run(['apply', '-f', '-', '-n', 'shop'], { env, stdin: DOCUMENTS });
   t.equal(done.code, 0, done.err);
   t.equal(done.out, 'service/a created\nservice/b (shop) unchanged');
-  t.equal(done.err, 'warning: stdin:10:3: Service/shop/b: spec.ports: odd');
+  t.same(done.err.split('\n'), [
+    'warning: stdin:10:3: Service/shop/b: spec.ports: odd',
+    'warning [HM0013]: stdin:6:1: Service/shop/b: alone',
+    'note: more than that',
+  ]);
   t.equal(seen.length, 1);
   t.match(seen[0]?.body, {
     objects: [{ metadata: { name: 'a', namespace: 'shop' } }, { metadata: { name: 'b', namespace: 'shop' } }],

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { analyze } from '../../../../api/resources/analysis/analyze.ts';
-import type { HostFact } from '../../../../api/resources/analysis/model.ts';
+import { analyze, analyzePushed, LOOKS_AT } from '../../../../api/resources/analysis/analyze.ts';
+import { type HostFact, meshFacts } from '../../../../api/resources/analysis/model.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
 
 const NETWORKING = 'networking.istio.io/v1';
@@ -331,6 +331,45 @@ const CASES: readonly Case[] = [
 
 t.test('findings', async (t) => {
   for (const [name, objects, expected, options] of CASES) t.same(lines(objects, options), expected, name);
+});
+
+t.test('of a push: beside the kinds that are named for it, all that a look at the whole mesh finds', async (t) => {
+  const codes = new Set<string>();
+  for (const [name, objects] of CASES) {
+    const whole = meshFacts(objects, true);
+    for (const object of objects) {
+      const found = analyzePushed(object, whole);
+      const part = objects.filter(({ kind }) => LOOKS_AT[object.kind]?.includes(kind));
+      t.same(analyzePushed(object, meshFacts(part, true)), found, `${name}: ${object.kind} ${object.metadata.name}`);
+      for (const { code } of found) codes.add(code);
+    }
+  }
+  for (const code of ['IST0101', 'IST0109', 'IST0173', 'HM0013', 'HM0017']) t.ok(codes.has(code), code);
+  for (const code of ['IST0118', 'HM0016']) t.notOk(codes.has(code), `${code} is said of most`);
+  const inert: MeshObject = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'a' } };
+  t.same(analyzePushed(inert, meshFacts([inert], true)), []);
+});
+
+t.test('what only lists of objects tell is found too, and once a field', async (t) => {
+  const alias = object('Service', 'alias', {
+    type: 'ExternalName',
+    externalName: 'web.shop.svc.cluster.local',
+    ports: [{ name: 'http', port: 81 }],
+  });
+  t.same(lines([...BASE, alias]), ['warning HM0002 Service/alias spec.ports[0]']);
+  const labelled = object('WorkloadEntry', 'e', { address: '10.0.0.1' }, 'shop', { labels: { app: 'db' } });
+  t.same(lines([labelled, service('db')]), [], 'labels of a WorkloadEntry’s metadata count');
+  const gateway = (name: string) =>
+    object('Gateway', name, {
+      selector: { istio: 'gw' },
+      servers: [{ port: { number: 443 }, hosts: ['*'], tls: { mode: 'SIMPLE', credentialName: 'c' } }],
+    });
+  const bound = { ...http({ host: 'web' }), gateways: ['./g'] };
+  t.same(
+    lines([...BASE, group('gw', { istio: 'gw' }, {}), gateway('g'), vs('v', bound)]),
+    ['warning HM0002 Gateway/g spec.servers[0].tls.credentialName'],
+    'and ./NAME is a Gateway of the own namespace',
+  );
 });
 
 t.test('only about the objects asked for; bounded', async (t) => {

@@ -81,9 +81,3 @@ for (const [name, found, expected] of CASES)
     t.equal(found.length, expected.length, found.join('\n'));
     for (const [i, pattern] of expected.entries()) t.match(found[i], pattern);
   });
-
-test('two VirtualServices of one host: in the mesh one counts, at a gateway both do', async (t) => {
-  const other = (gateways: string[]) => ({ ...vs(gateways), metadata: { name: 'other', namespace: 'shop' } });
-  t.same(warnings(vs(['gw']), gateway(), other(['gw'])), []);
-  t.match(warnings(vs(['gw', 'mesh']), gateway(), other(['mesh'])), [/only one of them may count/]);
-});

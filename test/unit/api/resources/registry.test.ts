@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { crossCheck, type MeshLookup } from '../../../../api/resources/cross-check.ts';
+import { analyzePushed } from '../../../../api/resources/analysis/analyze.ts';
+import { meshFacts } from '../../../../api/resources/analysis/model.ts';
 import { keyOf, type MeshObject } from '../../../../api/resources/object.ts';
 import { openapiSchemas } from '../../../../api/resources/openapi.ts';
 import {
@@ -92,23 +93,25 @@ const object = (kind: string, name: string, spec: object, namespace = 'default')
   metadata: { name, namespace },
   spec,
 });
-const mesh = (...objects: MeshObject[]): MeshLookup => ({ list: (kind) => objects.filter((one) => one.kind === kind) });
 const messages = (subject: MeshObject, ...others: MeshObject[]): string[] =>
-  crossCheck(subject, mesh(subject, ...others)).map(({ path, message }) => `${path}: ${message}`);
+  analyzePushed(subject, meshFacts([subject, ...others], true)).map(({ path, message }) => `${path}: ${message}`);
 
 t.test('what looks wrong beside the rest of the mesh is a warning', async (t) => {
   const route = (host: string, subset?: string) => ({ http: [{ route: [{ destination: { host, subset } }] }] });
-  const reviews = object('Service', 'reviews', { selector: { app: 'reviews' }, ports: [{ port: 80 }] });
-  const group = object('WorkloadGroup', 'reviews', { metadata: { labels: { app: 'reviews' } }, template: {} });
+  const reviews = object('Service', 'reviews', { selector: { app: 'reviews' }, ports: [{ name: 'http', port: 80 }] });
+  const group = object('WorkloadGroup', 'reviews', {
+    metadata: { labels: { app: 'reviews' } },
+    template: { ports: { http: 80 } },
+  });
   const subsets = object('DestinationRule', 'reviews', { host: 'reviews', subsets: [{ name: 'v1' }] });
   const vs = object('VirtualService', 'a', { hosts: ['reviews'], ...route('reviews', 'v1') });
   t.same(messages(vs, reviews, subsets), []);
   t.match(messages(vs, reviews), [
     /route\[0\].destination.subset: subset v1 of reviews.default.svc.cluster.local is not known/,
   ]);
-  t.match(messages(vs), [/destination.host: host reviews/, /destination.subset: subset v1/]);
+  t.match(messages(vs), [/destination.host: host reviews/]);
   const elsewhere = object('VirtualService', 'a', { hosts: ['reviews'], ...route('reviews', 'v1') }, 'shop');
-  t.equal(messages(elsewhere, reviews, subsets).length, 2, 'a short name is of the object’s own namespace');
+  t.equal(messages(elsewhere, reviews, subsets).length, 1, 'a short name is of the object’s own namespace');
   const twin = object('VirtualService', 'b', { hosts: ['reviews.default.svc.cluster.local'], ...route('reviews') });
   t.match(messages(vs, reviews, subsets, twin), [/spec.hosts\[0\]: VirtualService default\/b has host/]);
   const other = object('VirtualService', 'b', { hosts: ['reviews'], gateways: ['gw'], ...route('reviews') });

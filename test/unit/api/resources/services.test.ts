@@ -165,15 +165,11 @@ test('what looks wrong beside the rest of the mesh', async (t) => {
   const lookup = { list: (kind: string) => mesh.filter((one) => one.kind === kind) };
   const target = 'db.default.svc.cluster.local';
   for (const [kind, spec, warning] of [
-    ['Service', { selector: { app: 'db' } }],
-    ['Service', { selector: { app: 'meta' } }],
-    ['Service', { selector: { app: 'none' } }, 'spec.selector'],
     ['Service', { type: 'ExternalName', externalName: target, ports: [{ port: 5432 }] }],
     ['Service', { type: 'ExternalName', externalName: target, ports: [{ port: 1, targetPort: 5432 }] }],
     ['Service', { type: 'ExternalName', externalName: target, ports: [{ port: 1 }] }, 'spec.ports[0]'],
     ['Service', { type: 'ExternalName', externalName: `un${target}`, ports: [{ port: 1 }] }, 'spec.externalName'],
     ['Service', { type: 'ExternalName', externalName: 'db.example.com', ports: [{ port: 1 }] }],
-    ['ServiceEntry', { hosts: ['y.test'], workloadSelector: { labels: { app: 'none' } } }, 'spec.workloadSelector'],
     ['ServiceEntry', { hosts: ['y.test', 'x.test'], resolution: 'STATIC' }, 'spec.hosts[1]'],
     ['ServiceEntry', { hosts: ['x.test'], resolution: 'DNS' }],
     ['ServiceEntry', { hosts: ['y.test'], endpoints: [{ network: 'away' }] }],
