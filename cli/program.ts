@@ -128,7 +128,7 @@ function hostCommands(program: Commander, command: Make): void {
   )
     .requiredOption('--host <id>', 'id of the host that may join')
     .option('--group <namespace/name...>', 'WorkloadGroup that it may serve; repeat for more')
-    .option('--ttl <duration>', 'how long the string is good, 1m to 168h (default: 1h)')
+    .option('--ttl <duration>', 'how long the string is good, 1s to 168h (default: 1h)')
     .option('--peer <ip:port...>', 'gossip address to dial first; repeat for more')
     .addOption(output());
   const hosts = program.command('hosts').description('hosts of the mesh').exitOverride();

@@ -80,6 +80,9 @@ export interface ApplyResult {
 /** Why a transaction was refused: a Status whose details.causes have `field` = `objects[INDEX].PATH`, INDEX being the object's place in the request. */
 export const APPLY_CAUSE_FIELD = /^objects\[(\d+)\]\.?(.*)$/;
 
+/** How long a join string may be good, in whole seconds; 7 days at most. */
+export const JOIN_TOKEN_TTL_SECONDS = { min: 1, max: 7 * 86_400, default: 3600 } as const;
+
 /** `POST jointokens`. Metadata may be empty: tokens have no name that an operator chooses. */
 export interface JoinToken {
   readonly apiVersion: 'hostmesh.io/v1';
@@ -88,7 +91,7 @@ export interface JoinToken {
     readonly host: string;
     /** `NAMESPACE/NAME` each; at most 100. */
     readonly workloadGroups: readonly string[];
-    /** 60 s to 7 d; default 3600. */
+    /** Within JOIN_TOKEN_TTL_SECONDS. */
     readonly ttlSeconds?: number;
     /** Gossip addresses for the host to dial first, `IP:PORT`; at most 16. */
     readonly peers?: readonly string[];

@@ -1,3 +1,4 @@
+import { JOIN_TOKEN_TTL_SECONDS as TTL } from '../http/operator-api.ts';
 import { MESH_CONFIG } from './mesh-config-schema.ts';
 import type { KindInfo } from './registry.ts';
 import generated from './schemas.json' with { type: 'json' };
@@ -22,7 +23,7 @@ const JOIN_TOKEN: StructuralSchema = {
   properties: {
     host: { type: 'string', description: 'Id of the host that may join with it.' },
     workloadGroups: strings('NAMESPACE/NAME of the WorkloadGroups that the host may serve.'),
-    ttlSeconds: { type: 'number', description: '60 to 604800; 3600 by default.' },
+    ttlSeconds: { type: 'number', description: `${TTL.min} to ${TTL.max}; ${TTL.default} by default.` },
     peers: strings('Gossip addresses to dial first.'),
   },
 };

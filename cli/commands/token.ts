@@ -1,5 +1,5 @@
 import { MeshError } from '../../api/errors.ts';
-import { type JoinToken, OPERATOR_API } from '../../api/http/operator-api.ts';
+import { type JoinToken, OPERATOR_API, JOIN_TOKEN_TTL_SECONDS as TTL } from '../../api/http/operator-api.ts';
 import { parseDuration } from '../../api/resources/formats.ts';
 import { connectApi } from '../client/connect.ts';
 import { type Command, EXIT } from '../context.ts';
@@ -16,8 +16,9 @@ interface TokenOptions {
 /** `meshctl token create`: the join string goes to stdout, once, and nowhere else: it is a secret. */
 export const tokenCreate: Command<TokenOptions> = async (context, options) => {
   const ttlMs = options.ttl === undefined ? undefined : parseDuration(options.ttl);
-  if (options.ttl !== undefined && (ttlMs === undefined || ttlMs < 60_000 || ttlMs > 7 * 86_400_000))
-    throw new MeshError('USAGE', '--ttl is a duration from 1m to 168h, such as 1h');
+  const ttlSeconds = (ttlMs ?? Number.NaN) / 1000;
+  if (options.ttl !== undefined && !(Number.isInteger(ttlSeconds) && ttlSeconds >= TTL.min && ttlSeconds <= TTL.max))
+    throw new MeshError('USAGE', '--ttl is a duration of whole seconds from 1s to 168h, such as 1h');
   const groups = options.group ?? [];
   for (const group of groups) {
     if (!/^[^/\s]+\/[^/\s]+$/.test(group))
@@ -29,7 +30,7 @@ export const tokenCreate: Command<TokenOptions> = async (context, options) => {
     spec: {
       host: options.host,
       workloadGroups: groups,
-      ...(ttlMs === undefined ? {} : { ttlSeconds: Math.round(ttlMs / 1000) }),
+      ...(ttlMs === undefined ? {} : { ttlSeconds }),
       ...(options.peer === undefined ? {} : { peers: options.peer }),
     },
   };

@@ -1,5 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { MeshError } from '../../api/errors.ts';
+import { JOIN_TOKEN_TTL_SECONDS as TTL } from '../../api/http/operator-api.ts';
 import { LABEL } from '../../api/identity/spiffe-id.ts';
 import { type HostRow, hostKeyOf, type TokenRow, tokenKeyOf } from '../store/internal-rows.ts';
 import { LIFETIMES_MS } from './authority.ts';
@@ -13,20 +14,17 @@ export interface Rows {
   ): Promise<boolean>;
 }
 
-export const DEFAULT_TTL_SECONDS = 3600;
-const MAX_TTL_SECONDS = 7 * 86_400;
-
 /** Makes a token for one host; the secret is returned once and only its hash is kept. Throws TOKEN_INVALID with the field at fault. */
 export async function createToken(
   rows: Rows,
   request: { readonly host: string; readonly workloadGroups: readonly string[]; readonly ttlSeconds?: number },
   now: number,
 ): Promise<{ readonly id: string; readonly secret: string; readonly expiresAt: string }> {
-  const ttl = request.ttlSeconds ?? DEFAULT_TTL_SECONDS;
+  const ttl = request.ttlSeconds ?? TTL.default;
   if (!LABEL.test(request.host))
     throw invalid('host', 'a DNS label: lower-case letters, digits and hyphens, at most 63');
-  if (!Number.isInteger(ttl) || ttl < 1 || ttl > MAX_TTL_SECONDS)
-    throw invalid('ttlSeconds', `a whole number from 1 to ${MAX_TTL_SECONDS}`);
+  if (!Number.isInteger(ttl) || ttl < TTL.min || ttl > TTL.max)
+    throw invalid('ttlSeconds', `a whole number from ${TTL.min} to ${TTL.max}`);
   if (request.workloadGroups.length > 100) throw invalid('workloadGroups', 'at most 100');
   for (const group of request.workloadGroups) {
     if (!/^[-a-z0-9]{1,63}\/[-.a-z0-9]{1,253}$/.test(group)) throw invalid('workloadGroups', 'each is NAMESPACE/NAME');

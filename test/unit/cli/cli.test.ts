@@ -4,6 +4,7 @@ import { createServer as createPlainServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tap from 'tap';
+import { JOIN_TOKEN_TTL_SECONDS } from '../../../api/http/operator-api.ts';
 import { invalid } from '../../../api/http/status-errors.ts';
 import { fakeController, run, TOKEN } from './harness.ts';
 
@@ -27,7 +28,9 @@ tap.test('usage errors exit 64, help and version 0', async (t) => {
     ['delete', 'host', 'a'],
     ['get', 'vs', '-o', 'xml'],
     ['token', 'create'],
-    ['token', 'create', '--host', 'a', '--ttl', '5s'],
+    ['token', 'create', '--host', 'a', '--ttl', '0s'],
+    ['token', 'create', '--host', 'a', '--ttl', '1500ms'],
+    ['token', 'create', '--host', 'a', '--ttl', '169h'],
     ['token', 'create', '--host', 'a', '--group', 'x'],
     ['token', 'create', '--host', 'a', '--gateway'], // a host is one by its WorkloadGroup
     ['log-level', 'loud'],
@@ -38,6 +41,8 @@ tap.test('usage errors exit 64, help and version 0', async (t) => {
     t.equal((await run(args)).code, 64, args.join(' '));
   t.equal((await run(['--version'])).code, 0);
   t.match(await run(['--help']), { code: 0, out: /Usage: meshctl/ });
+  const { min, max } = JOIN_TOKEN_TTL_SECONDS;
+  t.match((await run(['token', 'create', '--help'])).out, `${min}s to ${max / 3600}h (default: 1h)`);
 });
 
 tap.test('apply sends one transaction and tells each object', async (t) => {

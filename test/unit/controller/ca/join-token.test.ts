@@ -44,7 +44,8 @@ t.test('bad requests name the field', async (t) => {
     [{ host: 'B' }, 'spec.host'],
     [{ host: '' }, 'spec.host'],
     [{ ttlSeconds: 0 }, 'spec.ttlSeconds'],
-    [{ ttlSeconds: 1e9 }, 'spec.ttlSeconds'],
+    [{ ttlSeconds: 1.5 }, 'spec.ttlSeconds'],
+    [{ ttlSeconds: 604_801 }, 'spec.ttlSeconds'],
     [{ workloadGroups: ['reviews'] }, 'spec.workloadGroups'],
   ];
   for (const [change, field] of cases) {
