@@ -42,7 +42,8 @@ tap.test('usage errors exit 64, help and version 0', async (t) => {
   t.equal((await run(['--version'])).code, 0);
   t.match(await run(['--help']), { code: 0, out: /Usage: meshctl/ });
   const { min, max } = JOIN_TOKEN_TTL_SECONDS;
-  t.match((await run(['token', 'create', '--help'])).out, `${min}s to ${max / 3600}h (default: 1h)`);
+  const help = (await run(['token', 'create', '--help'])).out.replace(/\s+/g, ' ');
+  t.ok(help.includes(`${min}s to ${max / 3600}h (default: 1h)`), help);
 });
 
 tap.test('apply sends one transaction and tells each object', async (t) => {
