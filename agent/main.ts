@@ -16,12 +16,14 @@ import type { Agent } from './run.ts';
 
 const USAGE = `usage: mesh-agent COMMAND [--config FILE]
 
+Commands:
   run            be this host's agent, in the foreground (systemd: mesh-agent.service)
   join           join a mesh; the join string comes on stdin, or with --join-file FILE (mode 0600)
   leave          have the running agent withdraw its endpoints and drain; before a stop
   check-config   say whether agent.yaml is valid, change nothing
   redirect VERB  the rules in the kernel: plan, check, apply, clean, ... (redirect --help)
 
+Options:
   --config FILE  default /etc/mesh/agent.yaml
   --check-config, --version, --help
 `;

@@ -14,11 +14,13 @@ import { becomeStateOwner } from './state-owner.ts';
 
 const USAGE = `usage: mesh-controller COMMAND [--config FILE]
 
+Commands:
   init           make a new mesh: keys, CA, the first admin's token
     --root-keys N --root-threshold K   the TUF root's keys and how many must sign; default 1 and 1
   run            serve operators and hosts, in the foreground (systemd: mesh-controller.service)
   check-config   say whether controller.yaml is valid, change nothing
 
+Options:
   --config FILE  default /etc/mesh/controller.yaml
   --check-config, --version, --help
 `;

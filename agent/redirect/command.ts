@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { errorLine, hasCode, MeshError } from '../../api/errors.ts';
 import { delay } from '../../runtime/clock.ts';
 import { UNIT_NAME } from '../config.ts';
@@ -8,6 +7,7 @@ import { createExec, type Exec } from '../host/exec.ts';
 import { createSockets, type Sockets } from '../host/sockets.ts';
 import { createUsers, type Users } from '../host/users.ts';
 import { type ApplyDeps, applyRedirect, cleanRedirect, readAll, upToDate, usableFamilies } from './apply.ts';
+import { parseRedirectArguments, REDIRECT_USAGE, type RedirectVerb } from './arguments.ts';
 import { detectBackend } from './backend.ts';
 import { REDIRECT_FILES } from './client.ts';
 import { readOwn, readUntrusted, writeUntrusted } from './files.ts';
@@ -60,13 +60,11 @@ export interface CommandDeps {
   readonly self?: readonly string[];
 }
 
-const USAGE = `usage: mesh-agent redirect apply|clean|plan|check|confirm|proxy-failed|dns-off|order [--config FILE] [--spec FILE] [--result FILE]
-  [--state-dir DIR] [--revert-after SECONDS] [--dry-run]`;
 const DEFAULT_REVERT_SECONDS = 60;
 const MAX_CONFIG_BYTES = 1 << 20;
 
 interface Run {
-  readonly verb: string;
+  readonly verb: RedirectVerb;
   readonly config: RedirectConfig;
   readonly configPath: string;
   readonly spec: string;
@@ -87,7 +85,7 @@ interface Run {
 export async function redirectCommand(argv: readonly string[], deps: CommandDeps): Promise<number> {
   const print = deps.print ?? ((text) => void process.stdout.write(text));
   if (argv.includes('--help') || argv.includes('-h')) {
-    print(`${USAGE}\n`);
+    print(`${REDIRECT_USAGE}\n`);
     return 0;
   }
   let run: Run;
@@ -96,20 +94,20 @@ export async function redirectCommand(argv: readonly string[], deps: CommandDeps
   } catch (error) {
     print(`mesh-agent redirect: ${errorLine(error)}\n`);
     if (error instanceof MeshError && error.code === 'USAGE') {
-      print(`\n${USAGE}\n`);
+      print(`\n${REDIRECT_USAGE}\n`);
       return 64;
     }
     return error instanceof MeshError && /^(CONFIG_|REDIRECT_FILE|USER_UNKNOWN)/.test(error.code) ? 78 : 1;
   }
   try {
-    return await VERBS[run.verb]!(run);
+    return await VERBS[run.verb](run);
   } catch (error) {
     print(`mesh-agent redirect ${run.verb}: ${errorLine(error)}\n`);
     return 1;
   }
 }
 
-const VERBS: Readonly<Record<string, (run: Run) => Promise<number>>> = {
+const VERBS: Readonly<Record<RedirectVerb, (run: Run) => Promise<number>>> = {
   apply: (run) => (run.dryRun ? plan(run) : apply(run)),
   clean: (run) => clean(run, 'cleaned'),
   plan,
@@ -122,7 +120,7 @@ const VERBS: Readonly<Record<string, (run: Run) => Promise<number>>> = {
 };
 
 async function prepare(argv: readonly string[], deps: CommandDeps, print: (text: string) => void): Promise<Run> {
-  const { values, verb } = parse(argv);
+  const { values, verb } = parseRedirectArguments(argv);
   const configPath = values.config ?? '/etc/mesh/agent.yaml';
   if (process.getuid?.() !== 0)
     throw new MeshError('REDIRECT_PRIVILEGE', "needs root: it reads and writes the kernel's rules");
@@ -167,7 +165,7 @@ async function prepare(argv: readonly string[], deps: CommandDeps, print: (text:
 
 /** Rules must be removable with an agent.yaml that is gone or broken: clean-up then works with the default folders. */
 async function readConfig(
-  verb: string,
+  verb: RedirectVerb,
   path: string,
   deps: CommandDeps,
   print: (text: string) => void,
@@ -191,32 +189,6 @@ const DEFAULTS: RedirectConfig = {
   proxyUser: 'mesh-proxy',
   agentUser: 'mesh-agent',
 };
-
-function parse(argv: readonly string[]) {
-  const text = { type: 'string' } as const;
-  const options = {
-    config: text,
-    spec: text,
-    result: text,
-    'state-dir': text,
-    'revert-after': text,
-    id: text,
-    'dry-run': { type: 'boolean' },
-  } as const;
-  let parsed: ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>;
-  try {
-    parsed = parseArgs({ args: [...argv], options, allowPositionals: true });
-  } catch (cause) {
-    // Its further sentences are about quoting that nobody meant.
-    throw new MeshError('USAGE', errorLine(cause).replace(/\. .*$/, ''));
-  }
-  const { values, positionals } = parsed;
-  const [verb, ...more] = positionals;
-  if (verb === undefined) throw new MeshError('USAGE', 'a verb is missing');
-  if (more.length > 0) throw new MeshError('USAGE', `unexpected ${more[0]}`);
-  if (!Object.hasOwn(VERBS, verb)) throw new MeshError('USAGE', `unknown verb ${verb}`);
-  return { values, verb };
-}
 
 async function apply(run: Run): Promise<number> {
   const started = performance.now();

@@ -81,26 +81,33 @@ tap.test('each program says the version of its package', async (t) => {
   }
 });
 
-tap.test('completion of meshctl, asked of the shells themselves', async (t) => {
+tap.test('completion, asked of the shells themselves', async (t) => {
   const share = join(unpacked(), 'usr/share');
+  const named = (typed: string) => typed.split(' ', 1)[0] as string;
   const asked: Readonly<Record<string, (typed: string) => string>> = {
     bash: (typed) =>
       run('bash', [
         '-c',
-        `. ${share}/bash-completion/completions/meshctl; COMP_WORDS=(${typed} ''); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); _meshctl; echo "\${COMPREPLY[@]}"`,
+        `. ${share}/bash-completion/completions/${named(typed)}; COMP_WORDS=(${typed} ''); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); _${named(typed).replace('-', '_')}; echo "\${COMPREPLY[@]}"`,
       ]).out,
     zsh: (typed) =>
       run('zsh', [
         '-fc',
-        `fpath=(${share}/zsh/vendor-completions); autoload -U _meshctl; compadd() { shift; print -r -- $@ }; words=(${typed} ''); CURRENT=$#words; _meshctl`,
+        `fpath=(${share}/zsh/vendor-completions); autoload -U _${named(typed)}; compadd() { shift; print -r -- $@ }; words=(${typed} ''); CURRENT=$#words; _${named(typed)}`,
       ]).out,
     fish: (typed) =>
-      run('fish', ['-N', '-c', `source ${share}/fish/vendor_completions.d/meshctl.fish; complete -C '${typed} '`]).out,
+      run('fish', [
+        '-N',
+        '-c',
+        `source ${share}/fish/vendor_completions.d/${named(typed)}.fish; complete -C '${typed} '`,
+      ]).out,
   };
   for (const [shell, offered] of Object.entries(asked)) {
     t.match(offered('meshctl'), /\bapply\b/, `${shell}: commands`);
     t.match(offered('meshctl token'), /\bcreate\b/, `${shell}: commands below one`);
     t.notMatch(offered('meshctl token'), /\bapply\b/, `${shell}: and no others`);
+    t.match(offered('mesh-agent redirect'), /\border\b/, `${shell}: the agent's verbs`);
+    t.match(offered('mesh-controller'), /\binit\b/, `${shell}: the controller's commands`);
   }
 });
 

@@ -5,7 +5,10 @@
 import { type CommandHelp, commandsOf, optionsOf } from './manual.ts';
 
 /** Options whose value is a file. */
-const FILE_OPTIONS = '--*-file | --socket | -f | --filename';
+const FILE_OPTIONS = ['--*-file', '--socket', '-f', '--filename', '--config', '--spec', '--result', '--state-dir'];
+
+/** Of the shell functions of a program. */
+const functionName = (program: string) => `_${program.replaceAll('-', '_')}`;
 
 /** What may follow each command; '' is the program itself. */
 function offers(own: string, commands: readonly CommandHelp[]): [string, string][] {
@@ -22,11 +25,11 @@ const quoted = (commands: readonly CommandHelp[], between: string) =>
 export function bashCompletion(program: string, own: string, commands: readonly CommandHelp[]): string {
   const cases = offers(own, commands).map(([words, offered]) => `    '${words}') words='${offered}' ;;`);
   return `# bash completion for ${program}; made from its help by scripts/package
-_${program}() {
+${functionName(program)}() {
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} path='' word words
   COMPREPLY=()
   case "$previous" in
-    ${FILE_OPTIONS}) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    ${FILE_OPTIONS.join(' | ')}) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
   esac
   for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "\${path:+$path }$word" in
@@ -38,7 +41,7 @@ ${cases.join('\n')}
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }
-complete -F _${program} ${program}
+complete -F ${functionName(program)} ${program}
 `;
 }
 
@@ -50,7 +53,7 @@ export function zshCompletion(program: string, own: string, commands: readonly C
 local at='' word
 local -a offered
 case "\${words[CURRENT-1]}" in
-  ${FILE_OPTIONS}) _files; return ;;
+  ${FILE_OPTIONS.join(' | ')}) _files; return ;;
 esac
 for word in "\${(@)words[2,CURRENT-1]}"; do
   case "\${at:+$at }$word" in
@@ -67,10 +70,10 @@ compadd -- $offered
 /** fish completion. */
 export function fishCompletion(program: string, own: string, commands: readonly CommandHelp[]): string {
   const lines = offers(own, commands).map(
-    ([words, offered]) => `complete -c ${program} -n "__${program}_at '${words}'" -a '${offered}'`,
+    ([words, offered]) => `complete -c ${program} -n "_${functionName(program)}_at '${words}'" -a '${offered}'`,
   );
   return `# fish completion for ${program}; made from its help by scripts/package
-function __${program}_at
+function _${functionName(program)}_at
   set -l at ''
   set -l typed (commandline -opc)
   for word in $typed[2..-1]
@@ -81,11 +84,11 @@ function __${program}_at
   end
   test "$at" = "$argv[1]"
 end
-function __${program}_takes_file
-  string match -qr -- '^(--.*-file|--socket|-f|--filename)$' (commandline -opc)[-1]
+function _${functionName(program)}_takes_file
+  string match -qr -- '^(${FILE_OPTIONS.join('|').replace('*', '.*')})$' (commandline -opc)[-1]
 end
 complete -c ${program} -f
-complete -c ${program} -n __${program}_takes_file -F
+complete -c ${program} -n _${functionName(program)}_takes_file -F
 ${lines.join('\n')}
 `;
 }

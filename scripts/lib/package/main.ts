@@ -8,7 +8,6 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { runCli } from '../../../cli/program.ts';
 import { bundleProgram, PROGRAMS, type ProgramName } from './bundle.ts';
 import { bashCompletion, fishCompletion, zshCompletion } from './completion.ts';
 import {
@@ -19,8 +18,9 @@ import {
   type Release,
   vendorCopyright,
 } from './copyright.ts';
+import { programHelp } from './help.ts';
 import { envoyVersion, fetchBinaries, fetchNfpm, nodePins } from './inputs.ts';
-import { type CommandHelp, commandsOf, configPage, filledPage, helpPage } from './manual.ts';
+import { configPage, filledPage, helpPage } from './manual.ts';
 import { type NfpmMeta, nfpmConfig, packageFileName, rpmChangelogFile } from './nfpm.ts';
 import { ARCHES, type Arch, type Format, type PackageSpec, packageSpecs, type Versions } from './spec.ts';
 
@@ -73,30 +73,6 @@ function orderOf(args: readonly string[], env: NodeJS.ProcessEnv): Order {
   };
 }
 
-async function helpOf(words: readonly string[]): Promise<string> {
-  const lines: string[] = [];
-  const keep = (text: string) => void lines.push(text);
-  await runCli([...words, '--help'], {
-    env: {},
-    home: '/',
-    out: keep,
-    err: keep,
-    readStdin: async () => '',
-    now: () => 0,
-  });
-  return `${lines.join('\n')}\n`;
-}
-
-/** Every command of meshctl, those below a command too. */
-async function meshctlCommands(path: readonly string[] = []): Promise<CommandHelp[]> {
-  const found: CommandHelp[] = [];
-  for (const name of commandsOf(await helpOf(path))) {
-    const words = [...path, name];
-    found.push({ words: words.join(' '), help: await helpOf(words) }, ...(await meshctlCommands(words)));
-  }
-  return found;
-}
-
 /** Writes what is made rather than copied into `stage`. */
 async function stageFiles(stage: string, order: Order, specs: readonly PackageSpec[]): Promise<void> {
   const write = (name: string, text: string) => writeFileSync(join(stage, name), text);
@@ -123,11 +99,14 @@ async function stageFiles(stage: string, order: Order, specs: readonly PackageSp
     );
     writeGz(`${name}.yaml.5`, page);
   }
-  const [own, commands] = [await helpOf([]), await meshctlCommands()];
-  writeGz('meshctl.1', helpPage(head('meshctl', 1), 'operates a Hostmesh service mesh', own, commands));
   const completions = { bash: bashCompletion, zsh: zshCompletion, fish: fishCompletion };
-  for (const [shell, completion] of Object.entries(completions))
-    write(`meshctl.${shell}`, completion('meshctl', own, commands));
+  for (const program of Object.keys(PROGRAMS) as ProgramName[]) {
+    const { own, commands } = await programHelp(ROOT, program);
+    if (program === 'meshctl')
+      writeGz('meshctl.1', helpPage(head('meshctl', 1), 'operates a Hostmesh service mesh', own, commands));
+    for (const [shell, completion] of Object.entries(completions))
+      write(`${program}.${shell}`, completion(program, own, commands));
+  }
   for (const spec of specs)
     writeGz(`${spec.name}.changelog`, debianChangelog(spec.name, releasesOf(spec, order), order.maintainer));
 }

@@ -76,10 +76,19 @@ export function helpPage(head: PageHead, summary: string, own: string, commands:
   ].join('\n')}\n`;
 }
 
-/** Names below `Commands:` of a commander help text; its own `help` is left out. */
+/** Names below `Commands:` of a help text; commander's own `help` is left out. */
 export function commandsOf(help: string): string[] {
   const part = /^Commands:\n([\s\S]*)/m.exec(help)?.[1] ?? '';
   return [...part.matchAll(/^ {2}([a-z][a-z-]*)/gm)].map((match) => match[1]!).filter((name) => name !== 'help');
+}
+
+/** Of a help text that explains its commands itself: what it says of one of them, and the options of all. */
+export function commandPart(help: string, name: string): string {
+  const lines = (/^Commands:\n([\s\S]*?)(?:\n\n|$(?![\s\S]))/m.exec(help)?.[1] ?? '').split('\n');
+  const from = lines.findIndex((line) => line.startsWith(`  ${name} `));
+  const next = lines.findIndex((line, i) => i > from && /^ {2}\S/.test(line));
+  const own = from < 0 ? [] : lines.slice(from, next < 0 ? undefined : next);
+  return `${own.join('\n')}\n${/^Options:\n[\s\S]*/m.exec(help)?.[0] ?? ''}`;
 }
 
 /** Long options of a help text. */

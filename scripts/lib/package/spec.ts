@@ -191,6 +191,7 @@ function agent({ program: version, release, node, envoy }: Versions): PackageSpe
       ),
       { from: `packaging/sysusers.d/${name}.conf`, to: `/usr/lib/sysusers.d/${name}.conf`, mode: 0o644 },
       { from: `packaging/tmpfiles.d/${name}.conf`, to: `/usr/lib/tmpfiles.d/${name}.conf`, mode: 0o644 },
+      ...completion(name),
       page(name, 8),
       page(`${name}.yaml`, 5),
       ...doc(name),
@@ -220,6 +221,7 @@ function controller({ program: version, release, node }: Versions): PackageSpec 
       { from: 'packaging/etc/controller.yaml', to: '/etc/mesh/controller.yaml', mode: 0o644, kind: 'config' },
       ...units('mesh-controller.service'),
       { from: `packaging/sysusers.d/${name}.conf`, to: `/usr/lib/sysusers.d/${name}.conf`, mode: 0o644 },
+      ...completion(name),
       page(name, 8),
       page(`${name}.yaml`, 5),
       ...doc(name),
@@ -243,17 +245,18 @@ function ctl({ program: version, release, node }: Versions): PackageSpec {
     description:
       'Applies configuration to a mesh, asks and explains: by REST to a controller from any machine, or by a unix socket to the agent of a host.',
     depends: nodeRange(node),
-    files: [
-      ...program(name, '/usr/bin'),
-      { from: 'stage:meshctl.bash', to: '/usr/share/bash-completion/completions/meshctl', mode: 0o644 },
-      { from: 'stage:meshctl.zsh', to: '/usr/share/zsh/vendor-completions/_meshctl', mode: 0o644, only: 'deb' },
-      { from: 'stage:meshctl.zsh', to: '/usr/share/zsh/site-functions/_meshctl', mode: 0o644, only: 'rpm' },
-      { from: 'stage:meshctl.fish', to: '/usr/share/fish/vendor_completions.d/meshctl.fish', mode: 0o644 },
-      page(name, 1),
-      ...doc(name),
-    ],
+    files: [...program(name, '/usr/bin'), ...completion(name), page(name, 1), ...doc(name)],
     scripts: { deb: [], rpm: [] },
   };
+}
+
+function completion(name: string): PackageFile[] {
+  return [
+    { from: `stage:${name}.bash`, to: `/usr/share/bash-completion/completions/${name}`, mode: 0o644 },
+    { from: `stage:${name}.zsh`, to: `/usr/share/zsh/vendor-completions/_${name}`, mode: 0o644, only: 'deb' },
+    { from: `stage:${name}.zsh`, to: `/usr/share/zsh/site-functions/_${name}`, mode: 0o644, only: 'rpm' },
+    { from: `stage:${name}.fish`, to: `/usr/share/fish/vendor_completions.d/${name}.fish`, mode: 0o644 },
+  ];
 }
 
 interface Binary
