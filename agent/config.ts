@@ -143,6 +143,7 @@ function commandFault(words: readonly string[]): string | undefined {
   const [program] = words;
   if (program === undefined || !/^\/[^/]/.test(program) || program.endsWith('/'))
     return `expected [PROGRAM, ARGUMENT, ...] with the program's absolute path, found ${JSON.stringify(words).slice(0, 80)}`;
+  if (words.includes('')) return 'no empty word: a probe cannot have one (Istio)';
   if (words.length > MAX_EXEC.words) return `at most ${MAX_EXEC.words} words`;
   if (words.reduce((sum, word) => sum + Buffer.byteLength(word), 0) > MAX_EXEC.bytes)
     return `at most ${MAX_EXEC.bytes} bytes`;

@@ -65,7 +65,7 @@ const unitUser = async (machine: Machine, unit: string) =>
   (await machine.must(`ps -o user= -p $(systemctl show -p MainPID --value ${unit})`)).trim();
 
 /** Words that systemd, a shell or YAML might take for their own. */
-const CHECK = ['/usr/local/bin/check', 'a b', '%n%%', '$HOME', '$' + '{HOME}', '"q\'\\', '', ';', '-x', '*', 'é'];
+const CHECK = ['/usr/local/bin/check', 'a b', '%n%%', '$HOME', '$' + '{HOME}', '"q\'\\', ';', '-x', '*', 'é'];
 /** Writes "success" wherever it can, so that a result which the command could write itself would be found out. */
 const CHECK_TEXT = `#!/bin/sh
 cd /var/lib/check || exit 3
@@ -235,7 +235,7 @@ const ROWS: readonly (readonly [string, Row])[] = [
       await untilSaid(/probe failing: exec .*: no answer within 2 s/);
       await b!.must('rm /var/lib/check/hang');
       await untilStatus('it does not hang any more', 200);
-      t.not((await b!.exec("pgrep -f 'sleep 987'")).code, 0, 'what hung is gone, with its children');
+      t.not((await b!.exec('pgrep -x -u reviews sleep')).code, 0, 'what hung is gone, with its children');
 
       await b!.must('useradd --system else');
       b!.write('/etc/systemd/system/reviews.service.d/user.conf', '[Service]\nUser=else\n');

@@ -45,6 +45,7 @@ t.test('each fault is named with its place and cure', async (t) => {
       ['[[/c, "\\0"]]', /execProbes\[0\]: no line breaks/],
       ['[[/c, "\\ud800"]]', /execProbes\[0\]: .*broken Unicode/],
       ['[[/c, "\\uffff"]]', /execProbes\[0\]: .*broken Unicode/],
+      ['[[/c, ""]]', /execProbes\[0\]: no empty word/],
       ['[[/c], []]', /execProbes\[1\]: expected \[PROGRAM/],
       ['[[/c], /d]', /execProbes\[1\]: expected a list of texts/],
       ['[/c, -f]', /execProbes\[0\]: expected a list of texts/],
@@ -78,7 +79,7 @@ t.test('a unit stands where a user stands', async (t) => {
 });
 
 t.test('commands of exec probes are kept word by word', async (t) => {
-  const list = [['/usr/local/bin/check', '--fast', '', 'a b', '%n$HOME"\\', '-1', 'é'], ['/bin/true']];
+  const list = [['/usr/local/bin/check', '--fast', 'a b', '%n$HOME"\\', '-1', 'é'], ['/bin/true']];
   const text = `${MINIMAL}workloads:\n  - {group: a/b, user: w, execProbes: ${JSON.stringify(list)}}\n`;
   t.strictSame(parseAgentConfig(text, 'agent.yaml').workloads[0]?.execProbes, list);
 });
