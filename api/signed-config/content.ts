@@ -25,6 +25,7 @@ export const emptyContent: Content = { values: new Map(), merkle: emptyMerkle, b
  * carry, CONFIG_TOO_LARGE beyond LIMITS.entries.
  */
 export function applyDelta(role: ContentRole, content: Content, delta: ContentDelta): Content {
+  if (delta.delete.length === 0 && Object.keys(delta.set).length === 0) return content;
   const values = new Map(content.values);
   const sizes = new Map(content.sizes);
   let { merkle, bytes } = content;

@@ -45,9 +45,29 @@ export function startsAt(change: RoleChange, content: Content): boolean {
   return change.from?.root === merkleRoot(content.merkle);
 }
 
-/** JSON text of an update. */
+/** JSON text of an update. Values keep their text: the whole is written again with each change, and most of it is as before. */
 export function encodeUpdate(update: SignedUpdate): string {
-  return JSON.stringify(update);
+  const { content, ...rest } = update;
+  if (content === undefined) return JSON.stringify(rest);
+  const roles = Object.entries(content).map(([role, change]) => `"${role}":${encodeChange(change)}`);
+  return `${JSON.stringify(rest).slice(0, -1)},"content":{${roles.join(',')}}}`;
+}
+
+function encodeChange({ set, ...rest }: RoleChange): string {
+  const entries = Object.entries(set).map(([key, value]) => `${JSON.stringify(key)}:${textOf(value)}`);
+  return `${JSON.stringify(rest).slice(0, -1)},"set":{${entries.join(',')}}}`;
+}
+
+/** Of values of accepted content, which nobody changes. */
+const texts = new WeakMap<object, string>();
+
+function textOf(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const known = texts.get(value);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(value);
+  texts.set(value, text);
+  return text;
 }
 
 const FIELDS = new Set(['format', 'roots', 'timestamp', 'snapshot', 'targets', 'policy', 'state', 'heads', 'content']);

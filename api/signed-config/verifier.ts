@@ -166,15 +166,24 @@ function acceptGeneration(
     if (offered === undefined) throw missing(name);
     throw new MeshError('CONFIG_MIX', `${name} is not the file that the snapshot names`);
   };
-  const targets = parseTargets(pick('targets', update.targets, held?.targets.text));
   const root = state.root.metadata.signed;
-  requireSigned(targets, 'targets', root.roles.targets, root.keys); // TUF 5.6.3
+  // What is the same text under the same keys was counted before: its signatures are not counted again.
+  const before = held?.rootVersion === root.version ? held : undefined;
+  const targets = verified(
+    pick('targets', update.targets, held?.targets.text),
+    before?.targets,
+    (file) => requireSigned(file, 'targets', root.roles.targets, root.keys), // TUF 5.6.3
+  );
   requireVersion(targets, 'targets', meta['targets.json']?.version); // TUF 5.6.4
   requireFresh(targets, 'targets', options); // TUF 5.6.5
   const role = (name: ContentRole) => {
-    const metadata = parseTargets(pick(name, update[name], held?.roles[name].metadata.text));
     const delegations = targets.metadata.signed.delegations;
-    requireSigned(metadata, name, delegations?.roles?.[name], delegations?.keys ?? {}); // TUF 5.6.7, then 5.6.3 again
+    const same = before?.targets.text === targets.text ? before.roles[name].metadata : undefined;
+    const metadata = verified(
+      pick(name, update[name], held?.roles[name].metadata.text),
+      same,
+      (file) => requireSigned(file, name, delegations?.roles?.[name], delegations?.keys ?? {}), // TUF 5.6.7, then 5.6.3 again
+    );
     requireVersion(metadata, name, meta[`${name}.json`]?.version);
     requireFresh(metadata, name, options);
     return acceptRole(name, metadata, held?.roles[name], update);
@@ -187,6 +196,18 @@ function acceptGeneration(
       `the generation needs capability ${needs}, this program has ${options.capability}`,
     );
   return { generation: snapshot.metadata.signed.version, rootVersion: root.version, snapshot, targets, roles };
+}
+
+/** `text` read and its signatures counted by `count`, or `known` where it is the same. */
+function verified(
+  text: string,
+  known: SignedFile<Targets> | undefined,
+  count: (file: SignedFile<Targets>) => void,
+): SignedFile<Targets> {
+  if (known?.text === text) return known;
+  const file = parseTargets(text);
+  count(file);
+  return file;
 }
 
 function acceptSnapshot(

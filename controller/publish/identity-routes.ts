@@ -100,7 +100,7 @@ async function issueAll(deps: IdentityRoutesDeps, caller: Caller, request: SvidR
   const host = (await deps.rows.get<HostRow>(hostKeyOf(caller.hostId)))?.row;
   const renewal = mayRenewHost(host, {
     serial: caller.serial,
-    keySha256: keyHash(caller.publicKey),
+    keySha256: caller.keySha256,
     expired: caller.notAfter < now,
   });
   if (!renewal.allowed) {
@@ -156,7 +156,8 @@ async function rememberSerial(deps: IdentityRoutesDeps, host: string, svid: stri
   throw new MeshError('STORE_CONTENTION', 'the store is too busy; try again');
 }
 
-export type Caller = VerifiedSvid & { readonly hostId: string };
+/** `keySha256`: of the host's public key, as its row has it. */
+export type Caller = VerifiedSvid & { readonly hostId: string; readonly keySha256: string };
 
 /** What telling who asks takes. */
 export type CallerDeps = Pick<IdentityRoutesDeps, 'rows' | 'authority' | 'trustedIntermediates' | 'clock'>;
@@ -166,21 +167,43 @@ export async function memberOf(deps: CallerDeps, request: FastifyRequest): Promi
   const caller = callerOf(deps, request, 0);
   const row = (await deps.rows.get<HostRow>(hostKeyOf(caller.hostId)))?.row;
   // Also not one that was replaced: its name belongs to another machine now.
-  const member = mayRenewHost(row, { serial: caller.serial, keySha256: keyHash(caller.publicKey), expired: false });
+  const member = mayRenewHost(row, { serial: caller.serial, keySha256: caller.keySha256, expired: false });
   if (!member.allowed) throw new MeshError(member.code, member.message);
   return row as HostRow;
 }
 
-/** The host behind the connection: its certificate is verified here, since the TLS layer only asked for it. Throws UNAUTHENTICATED. */
+/** A connection has one certificate for its life (TLS 1.3), so its signature is verified once: hosts report often. */
+const known = new WeakMap<object, { readonly caller: Caller; readonly trusted: string; readonly at: number }>();
+/** Then it is verified again, with its issuer's times. */
+const KNOWN_FOR_MS = 60_000;
+
+/** The host behind the connection: its certificate is verified here, since the TLS layer only asked for it. Throws UNAUTHENTICATED, SVID_*. */
 function callerOf(deps: CallerDeps, request: FastifyRequest, expiryGraceMs: number): Caller {
-  const leaf = (request.raw.socket as TLSSocket).getPeerX509Certificate?.();
+  const socket = request.raw.socket as TLSSocket;
+  const intermediates = deps.trustedIntermediates();
+  const trusted = intermediates.join('');
+  const now = deps.clock.now();
+  const before = known.get(socket);
+  if (
+    before?.trusted === trusted &&
+    now >= before.at &&
+    now < before.at + KNOWN_FOR_MS &&
+    now <= before.caller.notAfter
+  )
+    return before.caller;
+  const leaf = socket.getPeerX509Certificate?.();
   if (leaf === undefined) throw new MeshError('UNAUTHENTICATED', 'present the host SVID as client certificate');
-  const trusted = deps.trustedIntermediates().map((pem) => new X509Certificate(pem));
-  const options = { trusted, trustDomain: deps.authority.trustDomain, now: deps.clock.now(), expiryGraceMs };
-  const svid = verifySvid(leaf, options);
+  const svid = verifySvid(leaf, {
+    trusted: intermediates.map((pem) => new X509Certificate(pem)),
+    trustDomain: deps.authority.trustDomain,
+    now,
+    expiryGraceMs,
+  });
   if (svid.id.kind !== 'host' || svid.hostId === undefined)
     throw new MeshError('UNAUTHENTICATED', 'only a host SVID is taken here');
-  return { ...svid, hostId: svid.hostId };
+  const caller = { ...svid, hostId: svid.hostId, keySha256: keyHash(svid.publicKey) };
+  known.set(socket, { caller, trusted, at: now });
+  return caller;
 }
 
 function keyHash(key: KeyObject): string {

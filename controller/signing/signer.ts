@@ -61,6 +61,8 @@ export function createSigner(deps: SignerDeps): Signer {
   let seen = 0;
   /** The store has a newer signature than the rows seen so far: signing now would undo what another replica signed. */
   let behind = false;
+  /** CURRENT_ROW as this replica wrote it: to see it come back is no news. */
+  let written: string | undefined;
   let problems: readonly string[] = [];
   let failure: string | undefined;
   let stop = new AbortController();
@@ -95,7 +97,8 @@ export function createSigner(deps: SignerDeps): Signer {
         for await (const { revision, changes } of deps.store.watch('', seen, signal)) {
           const rows = changes.map(({ key, entry }) => ({ key, value: entry?.value }));
           // What another replica signed is to be published here too.
-          const changed = source?.apply(rows) === true || rows.some(({ key }) => key === CURRENT_ROW);
+          const isForeign = rows.some(({ key, value }) => key === CURRENT_ROW && value !== written);
+          const changed = source?.apply(rows) === true || isForeign;
           seen = Math.max(seen, revision);
           failures = 0;
           if (changed || behind) poke();
@@ -172,7 +175,8 @@ export function createSigner(deps: SignerDeps): Signer {
       key: `${VIP_ROWS}${name}`,
       value: row === undefined ? null : JSON.stringify(row),
     }));
-    writes.push({ key: CURRENT_ROW, value: JSON.stringify(current), ifRevision: entry?.revision ?? 0 });
+    written = JSON.stringify(current);
+    writes.push({ key: CURRENT_ROW, value: written, ifRevision: entry?.revision ?? 0 });
     const result = await deps.store.commit(writes);
     if (!result.ok) {
       poke(); // another replica was first: look again

@@ -2,10 +2,11 @@
 import { errorLine } from '../../api/errors.ts';
 import type { MeshObject } from '../../api/resources/object.ts';
 import { applyDelta, type Content, emptyContent } from '../../api/signed-config/content.ts';
+import type { Vip } from '../../api/signed-config/desired-config.ts';
 import { CONTENT_ROLES, type ContentRole, MESH_KEY, type MeshRow, VIP_PREFIX } from '../../api/signed-config/layout.ts';
 import { INTERNAL_PREFIX } from '../store/store.ts';
 import { entriesOf, ROOT_ROWS, TARGETS_ROW, VIP_ROWS, vipNamesOf } from './snapshot.ts';
-import { allocateVips, type VipRow, vipOf } from './vips.ts';
+import { allocateVips, createVips, type VipRow } from './vips.ts';
 
 /** One row of the store; `value` undefined: deleted. */
 export interface SourceRow {
@@ -38,6 +39,7 @@ export function createSource(mesh: MeshRow): Source {
   };
   const vipRows = new Map<string, VipRow>();
   const vipNames = new Map<string, readonly string[]>();
+  const vipOf = createVips(mesh.trustDomain);
   const roots = new Map<number, string>();
   const broken = new Map<string, string>();
   let targets: string | undefined;
@@ -95,7 +97,7 @@ export function createSource(mesh: MeshRow): Source {
       const { changes, refused } = allocateVips(vipRows, wanted, now);
       const after = new Map(vipRows);
       for (const [name, row] of changes) row === undefined ? after.delete(name) : after.set(name, row);
-      const state = withVips(contents.state, after, mesh.trustDomain);
+      const state = withVips(contents.state, after, vipOf);
       contents.state = state;
       return {
         contents: { policy: contents.policy, state },
@@ -111,13 +113,13 @@ export function createSource(mesh: MeshRow): Source {
 type Deltas = Record<ContentRole, { set: Record<string, unknown>; delete: Set<string> }>;
 
 /** `state` with exactly the addresses of the rows that are in use. */
-function withVips(state: Content, rows: ReadonlyMap<string, VipRow>, trustDomain: string): Content {
+function withVips(state: Content, rows: ReadonlyMap<string, VipRow>, vipOf: (index: number) => Vip): Content {
   const set: Record<string, unknown> = {};
   const gone = new Set([...state.values.keys()].filter((key) => key.startsWith(VIP_PREFIX)));
   for (const [name, row] of rows) {
     if (row.releasedAt !== undefined) continue;
     const key = `${VIP_PREFIX}${name}`;
-    const vip = vipOf(row.index, trustDomain);
+    const vip = vipOf(row.index);
     gone.delete(key);
     if ((state.values.get(key) as { v4?: string } | undefined)?.v4 !== vip.v4) set[key] = vip;
   }

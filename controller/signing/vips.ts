@@ -52,12 +52,10 @@ export function allocateVips(rows: ReadonlyMap<string, VipRow>, wanted: Readonly
 }
 
 /** Addresses of a place: 240.240.0.0/16 and a ULA /48 of the trust domain's own (RFC 4193; the 40 bits are its hash). */
-export function vipOf(index: number, trustDomain: string): Vip {
+export function createVips(trustDomain: string): (index: number) => Vip {
   const id = hash('sha256', `hostmesh vip ${trustDomain}`, 'hex');
-  return {
-    v4: `240.240.${index >> 8}.${index & 255}`,
-    v6: `fd${id.slice(0, 2)}:${group(id.slice(2, 6))}:${group(id.slice(6, 10))}::${index.toString(16)}`,
-  };
+  const prefix = `fd${id.slice(0, 2)}:${group(id.slice(2, 6))}:${group(id.slice(6, 10))}`;
+  return (index) => ({ v4: `240.240.${index >> 8}.${index & 255}`, v6: `${prefix}::${index.toString(16)}` });
 }
 
 function group(hex: string): string {

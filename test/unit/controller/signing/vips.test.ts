@@ -1,5 +1,5 @@
 import t from 'tap';
-import { allocateVips, VIP_HOLD_MS, type VipRow, vipOf } from '../../../../controller/signing/vips.ts';
+import { allocateVips, createVips, VIP_HOLD_MS, type VipRow } from '../../../../controller/signing/vips.ts';
 
 const NOW = 1_000_000;
 const apply = (rows: ReadonlyMap<string, VipRow>, wanted: string[], now: number) => {
@@ -35,8 +35,8 @@ t.test('no two names share an address, also when hashes collide and the range is
 });
 
 t.test('addresses: both families, the ULA of the trust domain', async (t) => {
-  t.equal(vipOf(1, 'mesh.test').v4, '240.240.0.1');
-  t.equal(vipOf(65_534, 'mesh.test').v4, '240.240.255.254');
-  t.match(vipOf(258, 'mesh.test').v6, /^fd[0-9a-f]{2}:[0-9a-f]{1,4}:[0-9a-f]{1,4}::102$/);
-  t.not(vipOf(1, 'a.test').v6, vipOf(1, 'b.test').v6);
+  t.equal(createVips('mesh.test')(1).v4, '240.240.0.1');
+  t.equal(createVips('mesh.test')(65_534).v4, '240.240.255.254');
+  t.match(createVips('mesh.test')(258).v6, /^fd[0-9a-f]{2}:[0-9a-f]{1,4}:[0-9a-f]{1,4}::102$/);
+  t.not(createVips('a.test')(1).v6, createVips('b.test')(1).v6);
 });
