@@ -59,9 +59,7 @@ export function bootstrap(input: BootstrapInput): JsonObject {
         adminListener('readiness', input.metricsAddress, input.ports.readiness, '/healthz/ready', '/ready'),
       ],
     },
-    stats_config: { use_all_default_tags: true },
-    // a cluster that nobody uses has no counters yet: 35 MB less with 1,000 services
-    deferred_stat_options: { enable_deferred_creation_stats: true },
+    ...FRUGAL,
     layered_runtime: { layers: [{ name: 'static', static_layer: RUNTIME }] },
     overload_manager: {
       resource_monitors: [
@@ -77,6 +75,33 @@ export function bootstrap(input: BootstrapInput): JsonObject {
     },
   };
 }
+
+/**
+ * A cluster's numbers that nobody asks a host for, 60 of the 90 that Envoy makes for each cluster at once: how its endpoints came (the agent
+ * says that of all), locality and subset balancing, ways of ejection one by one, OCSP, limits of a priority that no route has.
+ */
+const UNASKED = [
+  'assignment_.*|init_fetch_timeout|update_.*|version|version_text|warming_state',
+  'lb_.*|max_host_weight|membership_(change|degraded|excluded)|default\\.total_match_count',
+  'circuit_breakers\\.(high\\..*|default\\.remaining_.*)',
+  'outlier_detection\\.ejections_(consecutive|detected|success|enforced_(consecutive|failure|local|success)).*',
+  'client_ssl_socket_factory\\..*|on_demand_secret\\..*|ssl\\.(certificate|ocsp).*',
+];
+
+/**
+ * What makes a cluster cheap that is not used, at nobody's cost (docs/decisions/0018): its counters and its place in each worker thread are
+ * made at the first request, by Envoy alone. With 1,200 clusters: 35 MB, 5 MB (two threads) and 13 MB.
+ */
+export const FRUGAL: JsonObject = {
+  deferred_stat_options: { enable_deferred_creation_stats: true },
+  cluster_manager: { enable_deferred_cluster_creation: true },
+  stats_config: {
+    use_all_default_tags: true,
+    stats_matcher: {
+      exclusion_list: { patterns: [{ safe_regex: { regex: `cluster\\.outbound.*\\.(${UNASKED.join('|')})` } }] },
+    },
+  },
+};
 
 /** Sizes of regular expressions: api/resources takes those that RE2 compiles to at most this much, so Envoy must not refuse them. */
 const RUNTIME: JsonObject = { 're2.max_program_size.error_level': 32_768 };

@@ -38,7 +38,6 @@ export function circuitBreakers(pool?: ConnectionPoolSpec, budget?: PortPolicy['
                 budget_percent: { value: budget.percent ?? RETRY_BUDGET.percent },
                 min_retry_concurrency: budget.minRetryConcurrency || RETRY_BUDGET.minRetryConcurrency,
               },
-        track_remaining: true,
       }),
     ],
   };

@@ -4,6 +4,7 @@ import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { FRUGAL } from '../../agent/envoy/bootstrap.ts';
 import type { ResourceSet } from '../../agent/translate/resource-set.ts';
 import { loadMessages } from '../../agent/xds/messages.ts';
 import { createTestCa, type TestCa } from '../builders/test-ca.ts';
@@ -195,6 +196,7 @@ function startEnvoy(namespace: string, home: string, index: number): () => Promi
   const bootstrap = {
     node: { id: `lab-${index}`, cluster: 'lab' },
     admin: { address: { pipe: { path: join(home, 'admin.sock') } } },
+    ...FRUGAL,
     dynamic_resources: {
       ads_config: {
         api_type: 'DELTA_GRPC',

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tap from 'tap';
 import { createEnvoyAdmin } from '../../../../agent/envoy/admin.ts';
-import { bootstrap } from '../../../../agent/envoy/bootstrap.ts';
+import { bootstrap, FRUGAL } from '../../../../agent/envoy/bootstrap.ts';
 import { mergeMetrics } from '../../../../agent/envoy/merge-metrics.ts';
 
 const INPUT = {
@@ -36,6 +36,28 @@ tap.test('bootstrap: node, sockets and ports are the input’s', async (t) => {
   t.match(text, '{"address":"10.0.0.1","port_value":2}');
   t.notMatch(text, '0.0.0.0', 'nothing listens beyond what agent.yaml says');
   t.equal(JSON.stringify(bootstrap(INPUT)), JSON.stringify(bootstrap(INPUT)), 'same input, same text');
+});
+
+tap.test('bootstrap: of a cluster’s numbers those stay that say how it does', async (t) => {
+  const { stats_matcher } = FRUGAL.stats_config as {
+    stats_matcher: { exclusion_list: { patterns: { safe_regex: { regex: string } }[] } };
+  };
+  const regex = new RegExp(`^(?:${stats_matcher.exclusion_list.patterns[0]?.safe_regex.regex})$`);
+  const cluster = 'cluster.outbound|80||reviews_default_svc_cluster_local';
+  const kept = [
+    ...['upstream_rq_total', 'upstream_cx_active', 'upstream_rq_pending_overflow', 'membership_total'].map(
+      (n) => `.${n}`,
+    ),
+    ...['.membership_healthy', '.circuit_breakers.default.cx_open'],
+    ...['.outlier_detection.ejections_active', '.outlier_detection.ejections_enforced_total', '.ssl.handshake'],
+    ...['.outlier_detection.ejections_total', '.outlier_detection.ejections_overflow', '.ssl.fail_verify_san'],
+    ...['.ssl.connection_error', '.ssl.versions.TLSv1.3', '.external.upstream_rq_200'],
+  ];
+  const left = ['.update_duration', '.version', '.lb_subsets_active', '.ssl.ocsp_staple_failed', '.membership_change'];
+  for (const name of kept) t.notMatch(`${cluster}${name}`, regex, name);
+  for (const name of left) t.match(`${cluster}${name}`, regex, name);
+  for (const name of ['cluster.xds-agent.update_success', 'cluster_manager.cds.update_success', 'server.version'])
+    t.notMatch(name, regex, name);
 });
 
 tap.test('mergeMetrics', async (t) => {
