@@ -38,8 +38,7 @@ export function createCaptureTimes(deps: {
     const kept = new Map(Object.entries(JSON.parse(text) as Record<string, number>).map(([k, v]) => [Number(k), v]));
     since = new Map([...kept].filter(([uid]) => deps.standing.includes(uid)));
   }
-  async function note(uids: readonly number[]): Promise<void> {
-    const now = await uptimeSeconds();
+  async function note(uids: readonly number[], now: number): Promise<void> {
     const next = new Map(uids.map((uid) => [uid, since.get(uid) ?? now]));
     const same = next.size === since.size && uids.every((uid) => since.has(uid));
     since = next;
@@ -61,7 +60,11 @@ export function createCaptureTimes(deps: {
   }
 
   return {
-    captured: (uids) => enqueue(() => note(uids)),
+    captured(uids) {
+      // Before anybody hears that the rules stand: a unit that waits for the mesh starts within milliseconds of it.
+      const now = uptimeSeconds();
+      enqueue(() => note(uids, now));
+    },
     problems: () => lines,
     stop() {
       stopped = true;

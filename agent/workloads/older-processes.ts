@@ -1,4 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { effectiveUid, procHead } from '../host/processes.ts';
 
 /** A process that ran before its user's traffic was captured: what it had open then goes on around the mesh. */
@@ -12,9 +13,9 @@ export interface OlderProcess {
 const TICKS_PER_SECOND = 100;
 const MAX_FOUND = 20;
 
-/** Seconds since boot, the clock that processes' start times are on. */
-export async function uptimeSeconds(procPath = '/proc'): Promise<number> {
-  return Number((await readFile(`${procPath}/uptime`, 'utf8')).split(' ')[0]);
+/** Seconds since boot, the clock that processes' start times are on. At once: what starts after the call is no older than it. */
+export function uptimeSeconds(procPath = '/proc'): number {
+  return Number(readFileSync(`${procPath}/uptime`, 'utf8').split(' ')[0]);
 }
 
 /**
