@@ -130,7 +130,7 @@ export const TOPOLOGY_LABELS = {
  * selector chose it, and the client's labels that failoverPriority compares. Empty where nothing does.
  */
 export function ruleVariant(rule: EffectiveRule | undefined, client: RuleClient, mesh?: LocalityLbSpec): string {
-  if (client.labels === undefined) return '';
+  if (client.labels === undefined || (rule === undefined && mesh === undefined)) return '';
   const labels = client.labels;
   const chosen = rule?.selective ? `~${rule.origins.map((key) => key.split('/').at(-1)).join('+')}` : '';
   const compared = comparedLabels(rule === undefined ? [] : [rule], mesh);

@@ -82,7 +82,7 @@ export function membersByNamespace(sources: MemberSources): ReadonlyMap<string, 
 
 /** Groups that are gateways: as in Istio, nobody speaks the mesh's mTLS to them unless a DestinationRule says so; their ports are their Gateways'. */
 function gatewayGroups({ desired, objects, recall }: MemberSources): ReadonlySet<ObjectKey> {
-  return recall('gateway groups', [objects('Gateway'), objects('WorkloadGroup')], () => {
+  return recall('gateway groups', objects('Gateway'), [objects('WorkloadGroup')], () => {
     const all = [...desired.objects.values()];
     const gateways = all.filter((object) => object.kind === 'Gateway');
     const groups = all.filter((object) => object.kind === 'WorkloadGroup' && isGatewayGroup(object, gateways));
@@ -129,7 +129,7 @@ function groupMember(
     return [{ id: `${host}/${id}`, addresses, weight, health: record.health, host, network }];
   });
   const { trustDomain } = desired;
-  return recall(`member ${group.key}`, [group, mtls, trustDomain, isGateway, JSON.stringify(instances)], () => {
+  return recall('member', group, [mtls, trustDomain, isGateway, ...instances.flatMap(factsOf)], () => {
     const labels = { ...group.spec.metadata?.labels, ...template.labels };
     const modes = mtls(group.namespace, labels);
     return {
@@ -147,6 +147,11 @@ function groupMember(
       instances,
     };
   });
+}
+
+/** All that an instance says, in a row. */
+function factsOf({ id, weight, health, host, network, addresses }: Instance): readonly unknown[] {
+  return [id, weight, health, host, network, addresses.length, ...addresses];
 }
 
 /**
@@ -193,10 +198,10 @@ function entryMember(
   // Without an address it is one of its network's, behind the gateway there.
   const instances = alive && (address !== '' || sources.behindGateway(instance.network)) ? [instance] : [];
   const { mtls, desired, recall } = sources;
-  const inputs = [entry, mtls, desired.trustDomain, ...Object.values(known), JSON.stringify(instances)];
+  const inputs = [mtls, desired.trustDomain, ...Object.values(known), ...instances.flatMap(factsOf)];
   return {
     covers: covering === undefined ? undefined : `${covering.host}/${covering.record.group}`,
-    member: recall(`member ${entry.key}`, inputs, () => madeOfEntry(entry, sources, known, instances)),
+    member: recall('member', entry, inputs, () => madeOfEntry(entry, sources, known, instances)),
   };
 }
 

@@ -78,13 +78,13 @@ export function createMeshViews(): (input: MeshViewInput) => MeshView {
 export function buildMeshView(input: MeshViewInput, recall: Recall = RECALL_NOTHING): MeshView {
   const { desired, endpoints, workloads, host, reservedPorts } = input;
   const objects = indexObjects(desired.objects, recall);
-  const mtls = recall('mtls', [objects('PeerAuthentication')], () => mtlsLookup(objects));
+  const mtls = recall('mtls', objects('PeerAuthentication'), [], () => mtlsLookup(objects));
   const far = gatewayNetworks(objects, host.network);
   const behindGateway = (network: string | undefined) => network !== undefined && far.has(network);
   const members = membersByNamespace({ desired, endpoints, objects, mtls, behindGateway, recall });
   const services = buildServices({ desired, objects, members, host, recall });
   const config = objects<MeshConfigSpec>('MeshConfig')[0];
-  const mesh = recall('mesh', [config], () => meshSettings(config));
+  const mesh = recall('mesh', '', [config], () => meshSettings(config));
   const localityLb = config?.spec.localityLbSetting;
   const concurrency = proxyConcurrency(objects, workloads, config?.spec.defaultConfig?.concurrency);
   const claims = portClaims(reservedPorts ?? new Set());
@@ -103,14 +103,12 @@ export function buildMeshView(input: MeshViewInput, recall: Recall = RECALL_NOTH
     gateways: gateways.listeners,
     gatewayProblems: gateways.problems,
     portProblems: claims.problems,
-    services: services.map(({ view }) =>
-      recall(`under mesh ${view.host} ${view.namespace}`, [view, mesh], () => underMesh(view, mesh)),
-    ),
+    services: services.map(({ view }) => recall('under mesh', view, [mesh], () => underMesh(view, mesh))),
     virtualServices: virtualServiceViews(objects, recall).map((vs) =>
-      recall(`exported ${vs.key}`, [vs, mesh], () => exported(vs, mesh.exportTo.virtualServices)),
+      recall('exported', vs, [mesh], () => exported(vs, mesh.exportTo.virtualServices)),
     ),
     destinationRules: objects<DestinationRuleSpec>('DestinationRule').map((rule) =>
-      recall(`view of ${rule.key}`, [rule, mesh], () => exported(ruleView(rule), mesh.exportTo.destinationRules)),
+      recall('view', rule, [mesh], () => exported(ruleView(rule), mesh.exportTo.destinationRules)),
     ),
     revokedNames: [...desired.revokedHosts].map((id) => hostDnsName(desired.trustDomain, id)).sort(compare),
   };

@@ -66,12 +66,12 @@ const CLOSEST: Readonly<Record<string, ServiceView['closest']>> = {
 };
 
 function serviceDraft(service: Typed<ServiceSpec>, sources: DraftSources): Draft {
-  const { key, name, namespace, spec } = service;
+  const { name, namespace, spec } = service;
   const host = serviceHost(name, namespace);
   const members = sources.select(spec.selector ?? {}, namespace);
   const local = spec.internalTrafficPolicy === 'Local';
   const here = local ? [sources.host.id, ...sources.host.addresses].join() : '';
-  return sources.recall(`draft ${key}`, [service, sources.desired.vips.get(host), here, ...members], () => {
+  return sources.recall('draft', service, [sources.desired.vips.get(host), here, ...members], () => {
     const near = local ? members.map((member) => onHost(member, sources.host)) : members;
     return draftOf(service, host, vipsOf(host, sources.desired), near);
   });
@@ -106,14 +106,14 @@ function draftOf(
 }
 
 function entryDrafts(entry: Typed<ServiceEntrySpec>, sources: DraftSources): Draft[] {
-  const { key, namespace, spec } = entry;
+  const { namespace, spec } = entry;
   const { desired, recall } = sources;
   const selector = spec.workloadSelector?.labels;
   const chosen = selector === undefined || isAtRequest(spec) ? [] : sources.select(selector, namespace);
   return (spec.hosts ?? []).map((hostName, index) => {
     const host = hostName.toLowerCase();
-    const inputs = [entry, desired.vips.get(host), desired.trustDomain, ...chosen];
-    return recall(`draft ${key} ${index}`, inputs, () => draftOfEntry(entry, host, desired, chosen));
+    const inputs = [desired.vips.get(host), desired.trustDomain, ...chosen];
+    return recall(`draft ${index}`, entry, inputs, () => draftOfEntry(entry, host, desired, chosen));
   });
 }
 

@@ -28,8 +28,8 @@ export function buildServices(sources: ServiceSources): readonly BuiltService[] 
   const network = JSON.stringify([host.network, [...gateways]]);
   return [...byId.entries()]
     .sort((a, b) => compare(a[0], b[0]))
-    .map(([id, same]) =>
-      recall(`service ${id}`, [network, ...same], () =>
+    .map(([, same]) =>
+      recall('service', same[0] as Draft, [network, ...same], () =>
         build(merge(same), same.map((draft) => draft.key).sort(compare), reach),
       ),
     );

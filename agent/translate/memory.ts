@@ -5,21 +5,28 @@
  */
 import type { ClientView } from '../mesh-view/lookup.ts';
 import { share } from '../mesh-view/share.ts';
+import type { ServiceView } from '../mesh-view/view.ts';
 
 export interface Memory {
   /**
-   * The value last made under `key`, if `inputs` are the same objects and whatever making it asked of `client` has the same answer now; else
+   * The value last made as `what` of `key`, if `inputs` are the same objects and whatever making it asked of `client` has the same answer now; else
    * `make` runs, with a client that writes down what is asked of it. The value is plain data, and a function of client and inputs alone.
    */
-  remember<T>(key: string, client: ClientView, inputs: readonly unknown[], make: (client: ClientView) => T): T;
-  /** `now`, with every part that equals what stood under `key` before being that very object. */
-  keep<T>(key: string, now: T): T;
+  remember<T>(
+    what: string,
+    key: string,
+    client: ClientView,
+    inputs: readonly unknown[],
+    make: (client: ClientView) => T,
+  ): T;
+  /** `now`, with every part that equals what was kept as `what` of `key` before being that very object. */
+  keep<T>(what: string, key: string, now: T): T;
 }
 
 /** Makes everything anew. */
 export const FORGETFUL: Memory = {
-  remember: (_key, client, _inputs, make) => make(client),
-  keep: (_key, now) => now,
+  remember: (_what, _key, client, _inputs, make) => make(client),
+  keep: (_what, _key, now) => now,
 };
 
 /** One question to a client, and its answer. */
@@ -34,29 +41,45 @@ interface Made {
   readonly value: unknown;
 }
 
+type Store = Map<string, Map<string, Made>>;
+
 /** A memory over the runs of one translator; `endOfRun` forgets what the run did not ask for. */
 export function createMemory(): Memory & { endOfRun(): void } {
-  let before = new Map<string, Made>();
-  let now = new Map<string, Made>();
+  let before: Store = new Map();
+  let now: Store = new Map();
 
-  const isStill = (made: Made, client: ClientView, inputs: readonly unknown[]): boolean =>
-    same(made.inputs, inputs) && made.lookups.every(({ ask, answer }) => same(ask(client), answer));
-
+  const known = (what: string, key: string): Made | undefined => now.get(what)?.get(key) ?? before.get(what)?.get(key);
+  const put = (what: string, key: string, made: Made): void => {
+    const store = now.get(what);
+    if (store === undefined) now.set(what, new Map([[key, made]]));
+    else store.set(key, made);
+  };
   return {
-    remember<T>(key: string, client: ClientView, inputs: readonly unknown[], make: (client: ClientView) => T): T {
-      const known = now.get(key) ?? before.get(key);
-      if (known !== undefined && isStill(known, client, inputs)) {
-        now.set(key, known);
-        return known.value as T;
+    remember<T>(
+      what: string,
+      key: string,
+      client: ClientView,
+      inputs: readonly unknown[],
+      make: (client: ClientView) => T,
+    ): T {
+      const last = known(what, key);
+      if (last !== undefined && isStill(last, client, inputs)) {
+        put(what, key, last);
+        return last.value as T;
       }
       const lookups: Lookup[] = [];
-      const value = share(known?.value as T | undefined, make(noting(client, lookups)));
-      now.set(key, { inputs, lookups, value });
+      const value = share(last?.value as T | undefined, make(noting(client, lookups)));
+      put(what, key, { inputs, lookups, value });
       return value;
     },
-    keep<T>(key: string, value: T): T {
-      const kept = share((now.get(key) ?? before.get(key))?.value as T | undefined, value);
-      now.set(key, { inputs: [], lookups: [], value: kept });
+    keep<T>(what: string, key: string, value: T): T {
+      const last = known(what, key);
+      const kept = share(last?.value as T | undefined, value);
+      put(
+        what,
+        key,
+        last !== undefined && Object.is(last.value, kept) ? last : { inputs: [], lookups: [], value: kept },
+      );
       return kept;
     },
     endOfRun() {
@@ -66,10 +89,18 @@ export function createMemory(): Memory & { endOfRun(): void } {
   };
 }
 
+function isStill(made: Made, client: ClientView, inputs: readonly unknown[]): boolean {
+  if (!same(made.inputs, inputs)) return false;
+  for (const { ask, answer } of made.lookups) if (!same(ask(client), answer)) return false;
+  return true;
+}
+
 /** The same object, or lists of the same objects: a client makes new lists of what it has. */
 function same(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true;
-  return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, i) => Object.is(item, b[i]));
+  if (!Array.isArray(a) || !Array.isArray(b) || a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (!Object.is(a[i], b[i])) return false;
+  return true;
 }
 
 /** A client that writes down what is asked of it. */
@@ -103,15 +134,25 @@ function noting(client: ClientView, lookups: Lookup[]): ClientView {
   };
 }
 
+const KEYS = new WeakMap<ServiceView, string>();
+
+/** What a service is known by in a memory. Its text is made once. */
+export function serviceKey(service: ServiceView): string {
+  let key = KEYS.get(service);
+  if (key === undefined) {
+    key = `${service.host} ${service.namespace}`;
+    KEYS.set(service, key);
+  }
+  return key;
+}
+
 /** The client with DestinationRules that stay the same objects from run to run. `id`: what tells this client from others of the host. */
 export function withSteadyRules(client: ClientView, id: string, memory: Memory): ClientView {
   const rules = new Map<unknown, ReturnType<ClientView['destinationRule']>>();
+  const what = `rule ${id}`;
   const destinationRule: ClientView['destinationRule'] = (service) => {
     if (!rules.has(service))
-      rules.set(
-        service,
-        memory.keep(`rule ${id} ${service.host} ${service.namespace}`, client.destinationRule(service)),
-      );
+      rules.set(service, memory.keep(what, serviceKey(service), client.destinationRule(service)));
     return rules.get(service);
   };
   return { ...client, destinationRule };

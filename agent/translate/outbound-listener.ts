@@ -8,7 +8,7 @@ import { identityFilter, outboundHttp, tcpProxy, tcpProxyFilter } from './filter
 import { headlessHttp, headlessTcp } from './headless.ts';
 import { cidr, type JsonObject, resource } from './json.ts';
 import { type Chain, listenerBody } from './listener.ts';
-import type { Memory } from './memory.ts';
+import { type Memory, serviceKey } from './memory.ts';
 import { CLUSTER, outboundListenerName, routeName, tcpRouteName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { type RouteScope, routeConfiguration } from './route.ts';
@@ -108,9 +108,9 @@ function capturedPart(context: Context, { served }: EgressScope): Part {
       ...scopes.filter((scope) => scope.declared).map((scope) => httpChain(context, scope)),
       ...served.flatMap(({ service, port }) => {
         const { view, client, workload, memory } = context;
-        const key = `chains ${workload.outboundPort} ${port.number} ${service.host} ${service.namespace}`;
+        const what = `chains ${workload.outboundPort} ${port.number}`;
         const inputs = [service, port, workload, view.vipRanges, view.mesh];
-        return memory.remember(key, client, inputs, (noted) =>
+        return memory.remember(what, serviceKey(service), client, inputs, (noted) =>
           serviceHttpChains({ ...context, client: noted }, service, port),
         );
       }),

@@ -7,13 +7,13 @@ import { gatewayNames, MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
 import type { Caller } from './caller.ts';
 import { dynamicRoutes } from './dynamic-dns.ts';
 import { compact, type JsonObject, resource } from './json.ts';
-import { FORGETFUL, type Memory } from './memory.ts';
+import { FORGETFUL, type Memory, serviceKey } from './memory.ts';
 import { routeName } from './names.ts';
 import type { XdsResource } from './resource-set.ts';
 import { defaultAction, type RouteContext, routeAction } from './route-action.ts';
 import { routeMatch } from './route-match.ts';
 import { type Column, mergeColumns } from './route-table.ts';
-import { unknownHost } from './unknown-host.ts';
+import { unknownCluster, unknownHost } from './unknown-host.ts';
 
 /** The services that one workload's route configuration stands for. */
 export interface RouteScope {
@@ -75,11 +75,12 @@ function columnsOf(scopes: readonly RouteScope[], name: string): readonly (Colum
 function hostsOf(scope: CallScope, name: string): Hosts {
   const { view, client, services, caller, workload, id, memory = FORGETFUL } = scope;
   const taken = new Set<string>();
+  const what = `host ${name} ${id}`;
+  const nobody = anyone(workload);
   const made = services.map((service) => {
     const asked = client.virtualServicesFor(service.host).some(asksForCaller);
-    const who = asked ? caller : anyone(workload);
-    const key = `host ${name} ${id} ${who.name} ${service.host} ${service.namespace}`;
-    return memory.remember(key, client, [service, view.defaultRetries, ...(asked ? [workload] : [])], (noted) =>
+    const [whose, who, inputs] = asked ? [`${what} ${caller.name}`, caller, [workload]] : [what, nobody, []];
+    return memory.remember(whose, serviceKey(service), client, [service, view.defaultRetries, ...inputs], (noted) =>
       serviceHost({ ...scope, client: noted, caller: who }, service),
     );
   });
@@ -109,9 +110,11 @@ function asksForCaller({ spec }: VirtualServiceView): boolean {
 function lastResort(scope: RouteScope, name: string): JsonObject {
   const { view, client, workload, services, id, memory = FORGETFUL } = scope;
   const { outboundPolicy, egressProxy } = workload;
-  const key = `unknown ${name} ${id} ${outboundPolicy} ${JSON.stringify(egressProxy)}`;
-  return memory.remember(key, client, [view.vipRanges, ...services], (noted) =>
-    unknownHost({ ...scope, client: noted }),
+  const key = `${name} ${id} ${outboundPolicy} ${JSON.stringify(egressProxy)}`;
+  // All that it asks of a service: an endpoint that comes or goes does not change it.
+  const inputs = services.flatMap((service) => [service.addresses, service.host, client.variant(service)]);
+  return memory.remember('unknown', key, client, [view.vipRanges, ...inputs], (noted) =>
+    unknownHost(scope, unknownCluster({ workload, client: noted })),
   );
 }
 
@@ -131,8 +134,12 @@ function withDomains(host: JsonObject, free: readonly string[]): JsonObject {
 
 /** Domains not taken by an earlier virtual host: Envoy refuses a second. */
 function claim(names: readonly string[], taken: Set<string>): readonly string[] {
-  const free = [...new Set(names)].filter((name) => !taken.has(name));
-  for (const name of free) taken.add(name);
+  const free: string[] = [];
+  for (const name of names) {
+    if (taken.has(name)) continue;
+    taken.add(name);
+    free.push(name);
+  }
   return free;
 }
 

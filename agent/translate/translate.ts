@@ -15,7 +15,7 @@ import { directPlan } from './headless.ts';
 import { legClusters, legName } from './inbound-leg.ts';
 import { inboundListeners, inboundSecrets, inboundTcpName } from './inbound-listener.ts';
 import { compact, duration, resource } from './json.ts';
-import { createMemory, FORGETFUL, type Memory, withSteadyRules } from './memory.ts';
+import { createMemory, FORGETFUL, type Memory, serviceKey, withSteadyRules } from './memory.ts';
 import { mirrorPlans } from './mirror-plan.ts';
 import { routeName } from './names.ts';
 import { outbound } from './outbound-listener.ts';
@@ -34,7 +34,7 @@ export function createTranslator(): (view: MeshView) => ResourceSet {
     const { resources, ...rest } = translate(view, memory);
     const kept = Object.entries(resources).map(([type, items]) => [
       type,
-      new Map([...items].map(([name, item]) => [name, memory.keep(`resource ${type} ${name}`, item)])),
+      new Map([...items].map(([name, item]) => [name, memory.keep(type, name, item)])),
     ]);
     memory.endOfRun();
     return { ...rest, resources: Object.fromEntries(kept) as ResourceSet['resources'] };
@@ -56,10 +56,10 @@ export function translate(view: MeshView, memory: Memory = FORGETFUL): ResourceS
       ...(forGateways ? { undeclared: 'http1' as const } : {}),
     };
     const { client: _, ...settings } = clusterContext(view, client, defaults);
-    const kept = memory.keep(`clusters ${id}`, settings);
+    const kept = memory.keep('settings', id, settings);
+    const what = `clusters ${id}`;
     for (const service of client.destinations) {
-      const key = `clusters ${id} ${service.host} ${service.namespace}`;
-      const made = memory.remember(key, client, [service, kept], (noted) =>
+      const made = memory.remember(what, serviceKey(service), client, [service, kept], (noted) =>
         serviceClusters({ client: noted, ...kept }, service),
       );
       all.push(...made.resources);
@@ -176,16 +176,23 @@ function inboundTcp(view: MeshView): XdsResource[] {
 
 /** By type, sorted by name; the first of a name stands (clients that see the same thing make the same resource). */
 function sorted(all: readonly XdsResource[]): ResourceSet['resources'] {
-  const of = (type: XdsResource['type']): ReadonlyMap<string, XdsResource> => {
-    const byName = new Map<string, XdsResource>();
-    for (const item of all) if (item.type === type && !byName.has(item.name)) byName.set(item.name, item);
-    return new Map([...byName.entries()].sort(([a], [b]) => (a < b ? -1 : 1)));
+  const found = {
+    cluster: new Map<string, XdsResource>(),
+    endpoint: new Map<string, XdsResource>(),
+    listener: new Map<string, XdsResource>(),
+    route: new Map<string, XdsResource>(),
+    extension: new Map<string, XdsResource>(),
   };
+  for (const item of all) {
+    const named = item.type === 'secret' ? undefined : found[item.type];
+    if (named?.has(item.name) === false) named.set(item.name, item);
+  }
+  const inOrder = (named: ReadonlyMap<string, XdsResource>) => new Map([...named].sort(([a], [b]) => (a < b ? -1 : 1)));
   return {
-    cluster: of('cluster'),
-    endpoint: of('endpoint'),
-    listener: of('listener'),
-    route: of('route'),
-    extension: of('extension'),
+    cluster: inOrder(found.cluster),
+    endpoint: inOrder(found.endpoint),
+    listener: inOrder(found.listener),
+    route: inOrder(found.route),
+    extension: inOrder(found.extension),
   };
 }

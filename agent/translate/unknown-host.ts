@@ -12,9 +12,9 @@ const RETRIES: JsonObject = { num_retries: 2, retry_on: 'connect-failure,refused
 /**
  * The virtual host of last resort: the Host names no service that this client sees. Istio lets such a request go where its connection was
  * going, if it may go anywhere: at a service's virtual address that is this service (there is nobody else behind the address), at any other
- * address the address itself, or the Sidecar's egressProxy.
+ * address the address itself, or the Sidecar's egressProxy. `elsewhere`: cluster of what no service is meant by.
  */
-export function unknownHost(scope: RouteScope): JsonObject {
+export function unknownHost(scope: RouteScope, elsewhere: string): JsonObject {
   const route = (action: JsonObject): JsonObject => ({
     name: 'unknown',
     domains: ['*'],
@@ -22,7 +22,7 @@ export function unknownHost(scope: RouteScope): JsonObject {
     routes: [{ prefix: '/' }, { connect_matcher: {} }].map((match) => ({ name: 'unknown', match, ...action })),
   });
   if (scope.workload.outboundPolicy === 'REGISTRY_ONLY' || scope.scope === 'own') return route(NOBODY);
-  if (scope.scope === 'any') return route({ route: { cluster: unknownCluster(scope), timeout: '0s' }, ...OUT_OF_MESH });
+  if (scope.scope === 'any') return route({ route: { cluster: elsewhere, timeout: '0s' }, ...OUT_OF_MESH });
   return route({
     // Perhaps to a service of the mesh, perhaps to a stranger, who is told nothing of the caller.
     request_headers_to_remove: [MESH_HEADER.workload, MESH_HEADER.app, MESH_HEADER.version],
@@ -31,7 +31,7 @@ export function unknownHost(scope: RouteScope): JsonObject {
         extension: extension(
           'envoy.router.cluster_specifier_plugin.matcher',
           'envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier',
-          { cluster_matcher: byAddress(scope) },
+          { cluster_matcher: byAddress(scope, elsewhere) },
         ),
       },
       timeout: '0s',
@@ -57,7 +57,7 @@ export function unknownCluster(scope: Pick<RouteScope, 'client' | 'workload'>): 
  * Services by their virtual addresses, which the connection carries as text; the rest of the virtual ranges is nobody's. A map: as many
  * services as there may be. (Envoy 1.40's own matcher of destination addresses ends the process here: seen.)
  */
-function byAddress(scope: RouteScope): JsonObject {
+function byAddress(scope: RouteScope, elsewhere: string): JsonObject {
   const { view, client, port, services } = scope;
   const map: Record<string, JsonObject> = {};
   for (const service of services) {
@@ -70,7 +70,7 @@ function byAddress(scope: RouteScope): JsonObject {
     on_no_match: {
       matcher: {
         matcher_tree: { input: ADDRESS, prefix_match_map: { map: nobody } },
-        on_no_match: to(unknownCluster(scope)),
+        on_no_match: to(elsewhere),
       },
     },
   };
