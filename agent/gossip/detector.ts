@@ -22,6 +22,12 @@ export interface DetectorOptions {
   readonly roundMs: number;
   /** Rounds that fail in a row until death, the first of which makes a suspect. Their length must exceed a stall worth surviving (2 s). */
   readonly roundsToDeath: number;
+  /**
+   * Rounds last so many times as long while more than an eighth of those it knows, and more than `massFrom`, are suspects: a stalled machine, a
+   * network that is away. Such things pass, and many taken for dead by mistake cost more than many found some seconds later.
+   */
+  readonly massFactor: number;
+  readonly massFrom: number;
   readonly indirect: number;
   /** Rounds of a host that never answered do not count for this long: it may not know this boot's probe key yet. */
   readonly graceMs: number;
@@ -34,6 +40,8 @@ export const DETECTOR_DEFAULTS: DetectorOptions = {
   directMs: 300,
   roundMs: 750,
   roundsToDeath: 3,
+  massFactor: 3,
+  massFrom: 4,
   indirect: 3,
   graceMs: 5000,
   deadPeriodMs: 2000,
@@ -41,6 +49,8 @@ export const DETECTOR_DEFAULTS: DetectorOptions = {
 
 /** In a mesh of up to this many others, two are probed a period: the first probe of a frozen host must not wait for its turn. */
 const SMALL_MESH = 20;
+/** A host whose own ticks are this late on average has others' silence from itself: its word would have everybody probe. */
+const ACCUSE_LAG_MS = 50;
 /** A tick this late says that this process, not the network, was away. */
 const LAG_MS = 200;
 const ACCUSATION_MS = 30_000;
@@ -118,22 +128,30 @@ export function createDetector(
   let reviving = false;
   let answeredDead = false; // since the last time all were tried
   let lag = 0;
+  let suspects = 0;
 
+  /** It may not know this boot's probe key yet. */
+  const isNew = (m: Member, now: number) => !m.answered && now - m.since < options.graceMs;
   const startRound = (m: Member, now: number, actions: DetectorAction[]) => {
     m.probeAt = undefined;
     busy.add(m);
+    const factor = suspects > Math.max(options.massFrom, members.size / 8) ? options.massFactor : 1;
     m.round = {
-      indirectAt: now + options.directMs + 2 * lag,
-      endAt: now + options.roundMs + 3 * lag,
+      indirectAt: now + factor * options.directMs + 2 * lag,
+      endAt: now + factor * options.roundMs + 3 * lag,
       asked: false,
       via: [],
     };
     actions.push({ type: 'ping', host: m.host, spread: m.failed === 0 ? 'primary' : 'all' });
   };
-  const set = (m: Member, liveness: Liveness, reason: string): DetectorAction[] => {
-    if (m.liveness === liveness) return [];
+  const become = (m: Member, liveness: Liveness) => {
+    suspects += Number(liveness === 'suspect') - Number(m.liveness === 'suspect');
     m.liveness = liveness;
     aliveHosts = undefined;
+  };
+  const set = (m: Member, liveness: Liveness, reason: string): DetectorAction[] => {
+    if (m.liveness === liveness) return [];
+    become(m, liveness);
     return [{ type: 'verdict', host: m.host, liveness, reason }];
   };
   /** Direct and indirect probes of one round are unanswered. */
@@ -141,14 +159,19 @@ export function createDetector(
     const via = m.round?.via ?? [];
     m.round = undefined;
     if (m.liveness === 'dead') return;
-    if (!m.answered && now - m.since < options.graceMs) return startRound(m, now, actions);
+    if (isNew(m, now)) {
+      // later and later: when many start at once, whoever is not ready yet is kept from it by pings
+      m.probeAt = Math.min(m.since + options.graceMs, now + Math.max(options.roundMs, now - m.since));
+      return;
+    }
     m.failed += 1;
     if (m.failed >= options.roundsToDeath) {
       actions.push(...set(m, 'dead', `${m.failed} rounds of own probes failed${through(via)} (${m.reason})`));
       return;
     }
     actions.push(...set(m, 'suspect', `own probes were not answered${through(via)} (${m.reason})`));
-    if (!m.secondHand && (m.accusedAt === undefined || now - m.accusedAt >= ACCUSATION_MS)) {
+    const said = m.accusedAt !== undefined && now - m.accusedAt < ACCUSATION_MS;
+    if (!m.secondHand && !said && lag < ACCUSE_LAG_MS) {
       m.accusedAt = now;
       actions.push({ type: 'accuse', host: m.host });
     }
@@ -198,7 +221,8 @@ export function createDetector(
     for (let tries = 0; out.length < wanted && tries < 2 * members.size + 2; tries++) {
       if (order.length === 0) order = shuffle([...members.keys()], random);
       const m = members.get(order.pop() ?? '');
-      if (m?.liveness === 'alive' && m.round === undefined && !out.includes(m)) out.push(m);
+      if (m?.liveness !== 'alive' || m.round !== undefined || m.probeAt !== undefined) continue;
+      if (!out.includes(m)) out.push(m);
     }
     return out;
   };
@@ -256,15 +280,13 @@ export function createDetector(
       m.failed = 0;
       busy.add(m);
       if (left) {
-        m.liveness = 'left';
-        aliveHosts = undefined;
+        become(m, 'left');
         m.round = undefined;
         m.probeAt = undefined;
         return;
       }
       if (m.liveness === 'left') {
-        m.liveness = 'alive';
-        aliveHosts = undefined;
+        become(m, 'alive');
         m.answered = false;
       }
       if (m.liveness !== 'alive') {
@@ -276,10 +298,11 @@ export function createDetector(
     },
     remove(host) {
       const m = members.get(host);
-      if (m !== undefined) busy.delete(m);
+      if (m === undefined) return;
+      become(m, 'left');
+      busy.delete(m);
       members.delete(host);
       accusations.delete(host);
-      aliveHosts = undefined;
     },
     onAck(host, now) {
       const m = members.get(host);
@@ -324,6 +347,8 @@ export function createDetector(
       for (const m of busy) {
         if (m.round !== undefined && !m.round.asked && now >= m.round.indirectAt) {
           m.round.asked = true;
+          // whoever starts with it has no answer for this host yet, nor a path to it to offer
+          if (isNew(m, now + options.graceMs / 2)) continue;
           actions.push({ type: 'ping', host: m.host, spread: 'all' });
           m.round.via = relays(m.host);
           for (const via of m.round.via) actions.push({ type: 'ping-request', host: m.host, via });

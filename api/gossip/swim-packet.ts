@@ -9,6 +9,7 @@ import {
   createHash,
   createHmac,
   createPublicKey,
+  createSecretKey,
   diffieHellman,
   hkdfSync,
   type KeyObject,
@@ -42,7 +43,7 @@ export interface PeerLoad {
 
 /** Keys of one direction between two hosts. */
 export interface DirectionKeys {
-  readonly key: Buffer;
+  readonly key: KeyObject;
   /** 16 hex digits: which pair and direction a datagram belongs to; changes when either host reboots. */
   readonly tag: string;
 }
@@ -94,8 +95,17 @@ export function pairKeys(own: ProbeEnd & { readonly privateKey: KeyObject }, pee
     from: { host: string; probeKey: string },
     to: { host: string; probeKey: string },
   ): DirectionKeys => ({
-    key: Buffer.from(
-      hkdfSync('sha256', secret, `${from.probeKey}${to.probeKey}`, `hostmesh swim key 1\0${from.host}\0${to.host}`, 32),
+    // a KeyObject: Node takes 10 µs longer over a Buffer, at each datagram
+    key: createSecretKey(
+      Buffer.from(
+        hkdfSync(
+          'sha256',
+          secret,
+          `${from.probeKey}${to.probeKey}`,
+          `hostmesh swim key 1\0${from.host}\0${to.host}`,
+          32,
+        ),
+      ),
     ),
     tag: directionTag(from, to),
   });
@@ -164,7 +174,7 @@ function tailOf(packet: SwimPacket): Buffer {
   return packet.type === 'ping-request' || packet.type === 'ping-for' ? Buffer.from(packet.target) : Buffer.alloc(0);
 }
 
-function decrypt(datagram: Uint8Array, key: Buffer): Buffer | undefined {
+function decrypt(datagram: Uint8Array, key: KeyObject): Buffer | undefined {
   try {
     const end = datagram.length - GCM_TAG_BYTES;
     const nonce = datagram.subarray(HEADER_BYTES, HEADER_BYTES + NONCE_BYTES);

@@ -31,8 +31,8 @@ export interface Fleet {
   close(): Promise<void>;
 }
 
-/** What runs members: a command that obeys protocol.ts. */
-export type Program = readonly string[];
+/** What runs so many members in one process: a command that obeys protocol.ts. */
+export type Program = (members: number) => readonly string[];
 
 const POLL_MS = 100;
 const PORT = 15300;
@@ -67,7 +67,7 @@ export async function createFleet(program: Program, size: number, network: Netwo
     placed.map(async ({ name, side, members }) => {
       const group = launch(
         name,
-        [...network.inside(side), ...program],
+        [...network.inside(side), ...program(members.length)],
         members.map((member) => member.name),
       );
       const specs = members.map(({ name: host, address }): MemberSpec => {

@@ -6,6 +6,8 @@ import type { Fleet } from './fleet.ts';
 import type { Network } from './network.ts';
 import { now, type Report } from './protocol.ts';
 
+/** What a start leaves to do (links that are trimmed, first rounds) is no idling. */
+const CALM_AFTER_MS = 20_000;
 const IDLE_MS = 30_000;
 const CHANGES = 20;
 const ALL_AT_ONCE_MS = 10_000;
@@ -27,6 +29,7 @@ let value = 1;
 /** CPU of a core and bytes a second that a member costs when nothing happens; `alone`: of the one that has a process to itself. */
 export async function idle(fleet: Fleet, network: Network): Promise<object> {
   const lone = fleet.groups.lone.pid;
+  await pause(CALM_AFTER_MS);
   const before = { cpu: fleet.cpuSeconds(), bytes: network.bytes(), alone: cpuSeconds(lone), at: performance.now() };
   await pause(IDLE_MS);
   const took = (performance.now() - before.at) / 1000;

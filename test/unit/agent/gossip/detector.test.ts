@@ -98,6 +98,30 @@ t.test('a stall of two seconds kills nobody', async (t) => {
   for (const h of ['h1', 'h2', 'h3']) t.equal(detector.liveness(h), 'alive');
 });
 
+t.test('many silent at once get more time, a few do not', async (t) => {
+  const hosts = Array.from({ length: 48 }, (_, i) => `h${i}`);
+  const silence = (count: number) => {
+    const detector = mesh(hosts);
+    run(detector, 0, 6000, () => true);
+    for (const host of hosts.slice(0, count)) detector.probeSoon(host, 6000, 'accused');
+    const dead = verdicts(run(detector, 6000, 14_000, (host) => Number(host.slice(1)) >= count));
+    return dead.filter((v) => v.liveness === 'dead').map((v) => v.at - 6000);
+  };
+  for (const [count, from, to] of [
+    [4, 2000, 2600],
+    [6, 2000, 2600],
+    [7, 3700, 5300],
+    [24, 3700, 5300],
+  ] as const) {
+    const took = silence(count);
+    t.equal(took.length, count, `${count} of 48 are found`);
+    t.ok(
+      Math.min(...took) > from && Math.max(...took) < to,
+      `${count} of 48: ${Math.min(...took)}-${Math.max(...took)} ms`,
+    );
+  }
+});
+
 t.test('own lag accuses nobody', async (t) => {
   const detector = mesh(['h1', 'h2']);
   run(detector, 0, 6500, () => true);
@@ -112,6 +136,24 @@ t.test('own lag accuses nobody', async (t) => {
   detector.onAck('h1', 66_010);
   t.same(verdicts(run(detector, 66_010, 70_000, () => true)), []);
   t.ok(detector.lagMs() >= 0);
+});
+
+t.test('a host that lags accuses nobody', async (t) => {
+  for (const late of [0, 150]) {
+    const detector = mesh(['h1', 'h2', 'h3']);
+    run(detector, 0, 6000, () => true);
+    detector.probeSoon('h1', 6000, 'x');
+    const accused: DetectorAction[] = [];
+    // each tick comes so much later than it was asked for
+    for (let now = 6000; now < 20_000; now = Math.max(now + 1, detector.nextAt() + late)) {
+      for (const action of detector.tick(now)) {
+        if (action.type === 'accuse') accused.push(action);
+        if (action.type === 'ping' && action.host !== 'h1') detector.onAck(action.host, now);
+      }
+    }
+    t.equal(accused.length, late === 0 ? 1 : 0, `ticks ${late} ms late`);
+    t.equal(detector.liveness('h1'), 'dead', 'it believes its own probes all the same');
+  }
 });
 
 t.test('the dead come back by an answer, or by a newer record and an answer', async (t) => {
@@ -143,6 +185,14 @@ t.test('a host that never answered gets time to learn this boot’s key', async 
   const seen = verdicts(run(detector, 0, 12_000, () => false));
   t.ok((seen[0]?.at ?? 0) >= DETECTOR_DEFAULTS.graceMs, `first verdict at ${seen[0]?.at}`);
   t.equal(detector.liveness('h1'), 'dead');
+});
+
+t.test('a host that never answered is pinged less and less, and others are asked only once', async (t) => {
+  const detector = mesh(['h1', 'h2']);
+  const actions = run(detector, 0, DETECTOR_DEFAULTS.graceMs, (h) => h !== 'h1');
+  const count = (type: string) => actions.filter((a) => a.type === type && a.host === 'h1').length;
+  t.ok(count('ping') <= 6, `${count('ping')} pings in the first five seconds`);
+  t.equal(count('ping-request'), 1);
 });
 
 t.test('who left is left alone', async (t) => {
