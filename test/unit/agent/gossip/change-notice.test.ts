@@ -1,0 +1,31 @@
+import t from 'tap';
+import { createChangeNotice } from '../../../../agent/gossip/change-notice.ts';
+import { createFakeClock } from '../../../fakes/fake-clock.ts';
+
+t.test('told once for all that happens within 10 ms, and only of what is otherwise', async (t) => {
+  const clock = createFakeClock();
+  let state = '1';
+  let before = 0;
+  let told: string[] = [];
+  const notice = createChangeNotice({ state: () => state, before: () => void before++, clock });
+  notice.listen(() => told.push(`a${state}`));
+  notice.listen(() => told.push(`b${state}`));
+  notice.changed();
+  await clock.advance(9);
+  t.same(told, []);
+  state = '2';
+  notice.changed();
+  await clock.advance(1);
+  t.same(told, ['a2', 'b2']);
+  t.equal(before, 1);
+  notice.changed();
+  await clock.advance(10);
+  t.equal(before, 2);
+  t.equal(told.length, 2, 'nothing is otherwise');
+  told = [];
+  state = '3';
+  notice.changed();
+  notice.stop();
+  await clock.advance(10);
+  t.same(told, [], 'stopped');
+});
