@@ -1,6 +1,6 @@
 /**
  * One simulated host: the agent's own detector, overlay and linker, endpoint table, intake, topic judge and anti-entropy, joined as
- * agent/gossip/gossip.ts joins them. The prober's datagrams are modelled: one address a host.
+ * agent/gossip/parts.ts joins them. The prober's datagrams are modelled: one address a host.
  */
 import { createDetector, type Detector, type DetectorAction } from '../../agent/gossip/detector.ts';
 import { createEndpointTable, type EndpointTable } from '../../agent/gossip/endpoint-table.ts';
