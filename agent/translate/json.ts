@@ -62,5 +62,7 @@ export function resource(type: ResourceType, name: string, body: JsonObject, ori
 
 /** Drops keys whose value is undefined, so that equal content is equal bytes whatever optional keys were written. */
 export function compact(body: JsonObject): JsonObject {
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
+  const kept: Record<string, Json> = {};
+  for (const [key, value] of Object.entries(body)) if (value !== undefined) kept[key] = value;
+  return kept;
 }

@@ -1,4 +1,3 @@
-import { isWithin } from '../../api/cidr.ts';
 import type { ClientView } from '../mesh-view/lookup.ts';
 import { isAnywhere, isDynamic } from '../mesh-view/reach.ts';
 import type { MeshView, ServicePort, ServiceView, WorkloadView } from '../mesh-view/view.ts';
@@ -14,6 +13,7 @@ import type { XdsResource } from './resource-set.ts';
 import { type RouteScope, routeConfiguration } from './route.ts';
 import { type TcpRoute, tcpRoutes } from './tcp-route.ts';
 import { unknownCluster } from './unknown-host.ts';
+import { isVirtual } from './virtual.ts';
 
 const DETECTED_HTTP = ['http/1.0', 'http/1.1', 'h2c'];
 
@@ -327,7 +327,7 @@ function serviceHttpChains(context: Context, service: ServiceView, port: Service
     const own = service.addresses.length === 0 ? {} : { prefix_ranges: service.addresses.map(cidr) };
     return [chain({ ...own, application_protocols: DETECTED_HTTP })];
   }
-  const written = service.addresses.filter((address) => !isWithin(address, view.vipRanges));
+  const written = service.addresses.filter((address) => !isVirtual(address, view.vipRanges));
   return written.length === 0 ? [] : [chain({ prefix_ranges: written.map(cidr) })];
 }
 

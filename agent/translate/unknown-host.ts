@@ -1,10 +1,10 @@
-import { isWithin } from '../../api/cidr.ts';
 import { MESH_HEADER, OUT_OF_MESH } from './caller.ts';
 import { ADDRESS_STATE } from './filters.ts';
 import { any, extension, type JsonObject } from './json.ts';
 import { CLUSTER, clusterName } from './names.ts';
 import type { RouteScope } from './route.ts';
 import { resolveDestination } from './route-action.ts';
+import { isVirtual } from './virtual.ts';
 
 /** Retries of a call by address: only what is safe to repeat. */
 const RETRIES: JsonObject = { num_retries: 2, retry_on: 'connect-failure,refused-stream,unavailable,cancelled' };
@@ -62,7 +62,7 @@ function byAddress(scope: RouteScope, elsewhere: string): JsonObject {
   const map: Record<string, JsonObject> = {};
   for (const service of services) {
     const on = to(clusterName(client, service, port));
-    for (const address of service.addresses) if (isWithin(address, view.vipRanges)) map[address] = on;
+    for (const address of service.addresses) if (isVirtual(address, view.vipRanges)) map[address] = on;
   }
   const nobody = Object.fromEntries(view.vipRanges.map((range) => [textOf(range), to(CLUSTER.blackHole)]));
   return {

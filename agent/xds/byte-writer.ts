@@ -1,17 +1,21 @@
-/** First size of a writer's buffer: most resources fit after one or two doublings. */
-const FIRST_BYTES = 1024;
+/** A writer's buffer at first. */
+const FIRST_BYTES = 1 << 16;
+/** A larger one is not kept. */
+const KEPT_BYTES = 1 << 20;
 
 /** Lengths of strings that are written one by one: for short ASCII that is faster than asking the runtime. */
 const SHORT = 48;
 
 /**
- * Protobuf's wire format into one growing buffer. A message inside another is written in its place between `begin` and `end`, its length put
- * before it at last. Source: protobuf, "Encoding".
+ * Protobuf's wire format into one growing buffer, used again for the next message. A message inside another is written in its place between
+ * `begin` and `end`, its length put before it at last. Source: protobuf, "Encoding".
  */
 export class ByteWriter {
   private buffer = new Uint8Array(FIRST_BYTES);
   private view = new DataView(this.buffer.buffer);
   private at = 0;
+  /** Nothing was written from here on. */
+  private high = 0;
 
   /** A non-negative integer below 2^53. */
   varint(value: number): void {
@@ -94,9 +98,27 @@ export class ByteWriter {
     } else this.buffer[begun - 1] = length;
   }
 
-  /** A copy of what was written. */
-  finish(): Uint8Array {
-    return this.buffer.slice(0, this.at);
+  /** A copy of what was written from `begun` on. */
+  since(begun: number): Uint8Array {
+    return this.buffer.slice(begun, this.at);
+  }
+
+  /** Takes back what was written from `begun` on. */
+  back(begun: number): void {
+    this.at = begun;
+  }
+
+  /** Where the next byte goes. */
+  get place(): number {
+    return this.at;
+  }
+
+  /** Empty again; what was written, which may be a private key, is gone from the buffer. */
+  clear(): void {
+    if (this.buffer.length > KEPT_BYTES) this.renew(FIRST_BYTES);
+    else this.buffer.fill(0, 0, this.high);
+    this.at = 0;
+    this.high = 0;
   }
 
   /** False, with nothing written, where a character is not ASCII. */
@@ -115,11 +137,17 @@ export class ByteWriter {
   }
 
   private room(bytes: number): void {
-    if (this.at + bytes <= this.buffer.length) return;
-    const larger = new Uint8Array(Math.max(this.buffer.length * 2, this.at + bytes));
-    larger.set(this.buffer.subarray(0, this.at));
-    this.buffer = larger;
-    this.view = new DataView(larger.buffer);
+    const end = this.at + bytes;
+    if (end > this.high) this.high = end;
+    if (end <= this.buffer.length) return;
+    const written = this.buffer.subarray(0, this.at);
+    this.renew(Math.max(this.buffer.length * 2, end));
+    this.buffer.set(written);
+  }
+
+  private renew(bytes: number): void {
+    this.buffer = new Uint8Array(bytes);
+    this.view = new DataView(this.buffer.buffer);
   }
 }
 

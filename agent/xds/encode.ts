@@ -34,10 +34,17 @@ export function encodeMessage(
   json: unknown,
   elements?: ElementCache,
 ): Uint8Array {
-  const ctx: Context = { table, writer: new ByteWriter(), elements, path: [], depth: 0 };
-  writeMessage(ctx, type, json);
-  return ctx.writer.finish();
+  const ctx: Context = { table, writer: WRITER, elements, path: [], depth: 0 };
+  try {
+    writeMessage(ctx, type, json);
+    return WRITER.since(0);
+  } finally {
+    WRITER.clear();
+  }
 }
+
+/** One for all: nothing here is asynchronous. */
+const WRITER = new ByteWriter();
 
 function fail(ctx: Context, what: string): never {
   const path = ctx.path
@@ -74,6 +81,7 @@ function writeMessage(ctx: Context, type: MessageType, json: unknown): void {
 /** `skip`: a key that is no field ("@type" of an Any). */
 function writeFields(ctx: Context, type: MessageType, json: JsonObject, skip?: string): void {
   let oneofs: Map<string, string> | undefined;
+  let sorted = true;
   const present: Field[] = [];
   for (const key of Object.keys(json)) {
     if (json[key] === undefined || key === skip) continue;
@@ -85,9 +93,10 @@ function writeFields(ctx: Context, type: MessageType, json: JsonObject, skip?: s
       if (other !== undefined) fail(ctx, `${other} and ${key} are both set; only one of ${field.oneof} may be`);
       oneofs.set(field.oneof, key);
     }
+    if (present.length > 0 && (present[present.length - 1] as Field).number > field.number) sorted = false;
     present.push(field);
   }
-  present.sort((a, b) => a.number - b.number);
+  if (!sorted) present.sort((a, b) => a.number - b.number);
   for (const field of present) {
     ctx.path.push(field.name);
     writeField(ctx, field, json[field.name]);
@@ -124,17 +133,19 @@ function isCacheable(field: Field, element: unknown): element is object {
 }
 
 function writeElement(ctx: Context, field: Field, element: object, elements: ElementCache): void {
-  let known = elements.get(element);
-  if (known?.type !== field.typeName) {
-    const type = ctx.table.message(field.typeName);
-    if (type === undefined) fail(ctx, `type ${field.typeName} is not in the descriptor set`);
-    const apart: Context = { ...ctx, writer: new ByteWriter() };
-    writeMessage(apart, type, element);
-    known = { type: field.typeName, bytes: apart.writer.finish() };
-    elements.set(element, known);
+  const { writer } = ctx;
+  const known = elements.get(element);
+  writer.varint((field.number << 3) | 2);
+  if (known?.type === field.typeName) {
+    writer.bytes(known.bytes);
+    return;
   }
-  ctx.writer.varint((field.number << 3) | 2);
-  ctx.writer.bytes(known.bytes);
+  const type = ctx.table.message(field.typeName);
+  if (type === undefined) fail(ctx, `type ${field.typeName} is not in the descriptor set`);
+  const begun = writer.begin();
+  writeMessage(ctx, type, element);
+  elements.set(element, { type: field.typeName, bytes: writer.since(begun) });
+  writer.end(begun);
 }
 
 function writeMap(ctx: Context, field: Field, map: { key: Field; value: Field }, json: JsonObject): void {
@@ -173,7 +184,9 @@ function writeSingle(ctx: Context, field: Field, value: unknown, always: boolean
   }
   if (!always && isDefault(value, field.kind)) {
     // An absent field is the default; only its validity is of interest.
-    writeScalar({ ...ctx, writer: new ByteWriter() }, field, value, false);
+    const { place } = ctx.writer;
+    writeScalar(ctx, field, value, false);
+    ctx.writer.back(place);
     return;
   }
   writeScalar(ctx, field, value, false);
@@ -301,7 +314,8 @@ function writeTime(ctx: Context, type: MessageType, json: unknown): void {
   const isDuration = type.name.endsWith('Duration');
   const parsed = typeof json === 'string' ? (isDuration ? parseDuration(json) : parseTimestamp(json)) : undefined;
   if (parsed === undefined) fail(ctx, isDuration ? 'a duration such as "1.5s" expected' : 'an RFC 3339 time expected');
-  writeSingle(ctx, type.byNumber.get(1) as Field, String(parsed.seconds), false);
+  // Ten thousand years of seconds are far below 2^53.
+  writeSingle(ctx, type.byNumber.get(1) as Field, Number(parsed.seconds), false);
   writeSingle(ctx, type.byNumber.get(2) as Field, parsed.nanos, false);
 }
 

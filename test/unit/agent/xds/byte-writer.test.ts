@@ -9,7 +9,7 @@ function same(t: Test, what: string, own: (writer: ByteWriter) => void, oracle: 
   own(writer);
   const other = Writer.create();
   oracle(other);
-  t.same(Buffer.from(writer.finish()).toString('hex'), Buffer.from(other.finish()).toString('hex'), what);
+  t.same(Buffer.from(writer.since(0)).toString('hex'), Buffer.from(other.finish()).toString('hex'), what);
 }
 
 test('numbers', async (t) => {
@@ -103,4 +103,17 @@ test('strings and messages of any length', async (t) => {
       },
     );
   }
+});
+
+test('used again, it holds nothing of what was written before', async (t) => {
+  const writer = new ByteWriter();
+  writer.string('kept');
+  const { place } = writer;
+  writer.string('taken back');
+  writer.back(place);
+  t.same(Buffer.from(writer.since(0)).toString('latin1'), '\u0004kept');
+  writer.clear();
+  t.same(writer.since(0).length, 0);
+  writer.begin();
+  t.same(Buffer.from(writer.since(0)).toString('latin1'), '\u0000', 'the room of a length holds no old byte');
 });
