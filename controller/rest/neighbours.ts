@@ -4,8 +4,9 @@ import { clustersByNamespace, isSmall, SIZED_KINDS } from '../../api/resources/m
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Store } from '../store/store.ts';
-import { type Advice, adviseWithin } from './advice.ts';
+import { type Advice, adviseWithin, mayHearOf } from './advice.ts';
 import { objectOf } from './objects.ts';
+import type { Principal } from './principals.ts';
 
 /** One object of a transaction: what is stored under `key` after it. */
 export interface Change {
@@ -19,8 +20,8 @@ export interface Neighbours {
   clusters(
     changes: readonly Change[],
   ): Promise<{ readonly before: ReadonlyMap<string, number>; readonly after: ReadonlyMap<string, number> } | undefined>;
-  /** Of objects as they are stored; those of a dry run count as stored too. */
-  advise(objects: readonly MeshObject[]): Promise<Advice>;
+  /** Of objects as they are stored; those of a dry run count as stored too. Names nothing that the principal may not know of. */
+  advise(objects: readonly MeshObject[], principal: Principal): Promise<Advice>;
 }
 
 /** Parsed objects are kept by key and revision: a write must not parse the whole mesh again. */
@@ -55,14 +56,14 @@ export function createNeighbours(store: Store, clock: Pick<Clock, 'monotonic'>):
         else mesh.get(kindOf(key))?.set(key, after);
       return { before, after: clustersByNamespace(lookup) };
     },
-    async advise(objects) {
+    async advise(objects, principal) {
       const needed = new Set(objects.flatMap((object) => LOOKS_AT[object.kind] ?? []));
       if (needed.size === 0) return { warnings: new Map() };
       const mesh = new Map<string, Map<string, MeshObject>>();
       for (const kind of needed) mesh.set(kind, await load(kind));
       for (const object of objects) mesh.get(object.kind)?.set(keyOf(object), object);
       const all = [...mesh.values()].flatMap((kind) => [...kind.values()]);
-      const facts = meshFacts(all, true);
+      const facts = meshFacts(all.filter(mayHearOf(principal)), true);
       return await adviseWithin(objects, (object) => analyzePushed(object, facts), clock);
     },
   };

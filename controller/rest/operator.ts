@@ -80,7 +80,10 @@ export async function applyTransaction(deps: OperatorDeps, call: Call): Promise<
     dryRun,
     plan: () => planAll(deps, call, admitted),
   });
-  const advice = await deps.neighbours.advise(outcome.planned.map(({ after }) => after as MeshObject));
+  const advice = await deps.neighbours.advise(
+    outcome.planned.map(({ after }) => after as MeshObject),
+    call.principal,
+  );
   const { results, notes } = resultsOf(outcome.planned, admitted, advice);
   const body: ApplyResponse = {
     apiVersion: 'hostmesh.io/v1',

@@ -48,7 +48,7 @@ export async function createObject(deps: WriteDeps, call: Call, target: KindTarg
       return [{ key, verb: 'create', before: undefined, after, changed: true }];
     },
   });
-  return await answerOf(deps, target, outcome, valid, 201);
+  return await answerOf(deps, call, target, outcome, valid, 201);
 }
 
 export async function updateObject(deps: WriteDeps, call: Call, target: KindTarget): Promise<Answer> {
@@ -95,7 +95,7 @@ async function replaceObject(
       return [{ key, verb, before, after: after ?? current, changed: after !== undefined }];
     },
   });
-  return await answerOf(deps, target, outcome, valid as Valid, 200);
+  return await answerOf(deps, call, target, outcome, valid as Valid, 200);
 }
 
 /** Name, uid and resourceVersion of an update, where it names them, are those of the stored object. */
@@ -112,6 +112,7 @@ function checkIdentity(target: KindTarget, current: MeshObject, next: MeshObject
 /** The answer to a write of one object, with what is odd about it beside the rest of the mesh. */
 async function answerOf(
   deps: WriteDeps,
+  { principal }: Call,
   target: KindTarget,
   outcome: Outcome,
   { warnings }: Valid,
@@ -121,7 +122,7 @@ async function answerOf(
   const after = planned?.after as MeshObject;
   const revision = planned?.changed ? outcome.revision : (planned?.before?.revision ?? outcome.revision);
   const metadata = { ...after.metadata, resourceVersion: String(revision) };
-  const advice = await deps.neighbours.advise([after]);
+  const advice = await deps.neighbours.advise([after], principal);
   const texts = [...warnings, ...(advice.warnings.get(keyOf(after)) ?? [])].map(warningText);
   if (advice.note !== undefined) texts.push(advice.note);
   return ok(inVersion({ ...after, metadata }, target.info, target.version), code, texts);

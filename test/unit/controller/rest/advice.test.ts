@@ -88,6 +88,41 @@ t.test('the oldest PeerAuthentication counts, which one that is being made is no
   t.same(told(body), [['HM0017 spec'], []]);
 });
 
+t.test('a principal hears nothing of objects that it may not read and nobody exports', async (t) => {
+  const h = await startRest(t);
+  const there = (object: object, annotations?: object) => ({
+    ...object,
+    metadata: { name: 'db', namespace: 'bank', annotations },
+  });
+  const open = { name: 'open', namespace: 'bank' };
+  await h.send('POST', APPLY, {
+    objects: [
+      there(GROUP),
+      there(SERVICE, { 'networking.istio.io/exportTo': '.' }),
+      { ...SERVICE, metadata: open },
+      { ...rule('x', 'v1'), metadata: open },
+      there(make('security.istio.io/v1', 'PeerAuthentication', '', { mtls: { mode: 'STRICT' } })),
+    ],
+  });
+  const plain = (name: string, host: string) =>
+    make(NETWORKING, 'DestinationRule', name, {
+      host: `${host}.bank.svc.cluster.local`,
+      exportTo: ['.'],
+      trafficPolicy: { tls: { mode: 'DISABLE' } },
+    });
+  const shop = await h.as({ namespaces: ['shop'] });
+  const push = async (send: typeof shop) => {
+    const { body } = await send('POST', `${APPLY}?dryRun=All`, { objects: [plain('a', 'db'), plain('b', 'open')] });
+    return body;
+  };
+  const heard = await push(shop);
+  t.same(told(heard), [['IST0101 spec.host'], []], 'as if it were not there; what is exported is');
+  t.notMatch(JSON.stringify(heard), /bank\/|PeerAuthentication|STRICT/);
+  const all = await push(h.send);
+  t.same(told(all), [['IST0113 spec.trafficPolicy.tls'], ['IST0113 spec.trafficPolicy.tls']]);
+  t.match(JSON.stringify(all), /PeerAuthentication bank\/db/);
+});
+
 const objects = (count: number) =>
   Array.from({ length: count }, (_, i) => make('v1', 'Service', `s${i}`, {}) as unknown as MeshObject);
 const finding = (object: MeshObject): Finding => ({
