@@ -76,7 +76,9 @@ export function createPeerFetch(deps: PeerFetchDeps): PeerFetch {
   const askOne = async (peer: string, signal: AbortSignal): Promise<void> => {
     const ask = async (held: UpdateRequest) =>
       deps.offer(await deps.fetch(peer, Buffer.from(JSON.stringify(held)), signal), peer);
-    let outcome = await ask(deps.held());
+    const held = deps.held();
+    let outcome = await ask(held);
+    if (needsFullCopy(outcome) && deps.held().generation !== held.generation) outcome = await ask(deps.held());
     if (needsFullCopy(outcome)) outcome = await ask({ ...deps.held(), generation: 0 });
     if (outcome.kind === 'refused') throw outcome.error;
   };

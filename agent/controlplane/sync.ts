@@ -50,6 +50,9 @@ export function createSync(deps: SyncDeps): { run(signal: AbortSignal): Promise<
     const held = versionsOf(deps.trusted.state());
     const started = deps.clock.monotonic();
     let outcome = await ask(url, held, WAIT_SECONDS, signal);
+    const now = versionsOf(deps.trusted.state());
+    // A peer was faster while this host waited: the difference was to what it held then.
+    if (needsFullCopy(outcome) && now.generation !== held.generation) outcome = await ask(url, now, 0, signal);
     if (needsFullCopy(outcome))
       outcome = await ask(url, { ...versionsOf(deps.trusted.state()), generation: 0 }, 0, signal);
     if (outcome.kind === 'refused') throw outcome.error;

@@ -94,13 +94,18 @@ t.test('who the client talks to: a controller of this mesh by a listed intermedi
     const server = createServer({ cert: identity.chainPem, key: identity.privateKeyPem }, (_request, response) =>
       response.writeHead(204).end(),
     );
+    let connections = 0;
+    server.on('secureConnection', () => connections++);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const held: ServerTrust = { intermediates: [trust.intermediatePem], trustDomain: 'mesh.test' };
     const client = createControllerClient({ trust: () => held, now: Date.now });
     const result = client.config(url, ZERO, 0);
-    if (ok) t.equal(await result, undefined, name);
-    else await t.rejects(result, { code: /CONTROLLER_UNREACHABLE|SVID_UNTRUSTED/ }, name);
+    if (ok) {
+      t.equal(await result, undefined, name);
+      await client.config(url, ZERO, 0);
+      t.equal(connections, 1, 'a verified connection is kept');
+    } else await t.rejects(result, { code: /CONTROLLER_UNREACHABLE|SVID_UNTRUSTED/ }, name);
     client.close();
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));

@@ -341,6 +341,51 @@ t.test(
   },
 );
 
+t.test(
+  'a peer was faster than the controller that is waited at: what is missing then is asked for, not everything',
+  async (t) => {
+    const mesh = await meshOf(t);
+    const asked: UpdateRequest[] = [];
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const cache = createConfigCache(join(mesh.dir, 'host'));
+    await cache.initialise(mesh.rootText);
+    const plane = createControlplane({
+      cache,
+      client: {
+        async config(_url, held, _wait, signal) {
+          asked.push(held);
+          if (asked.length === 2) await gate;
+          if (asked.length > 3) await new Promise((resolve) => signal?.addEventListener('abort', resolve));
+          const text = mesh.signer.history.updateFor(held);
+          return text === undefined ? undefined : Buffer.from(text);
+        },
+      },
+      controllers: () => ['a'],
+      clock: mesh.clock,
+      random: () => 0.5,
+      log: silentLogger,
+    });
+    t.teardown(() => plane.stop());
+    await plane.start(new AbortController().signal);
+    await until(() => asked.length === 2, 'the host to wait');
+    const first = await mesh.put(virtualService('web', 'one'));
+    t.equal(
+      await plane.offer(Buffer.from(mesh.signer.history.updateFor(asked[1] as UpdateRequest) ?? ''), 'peer'),
+      'accept',
+    );
+    const second = await mesh.put(virtualService('web', 'two'));
+    open();
+    await until(() => plane.current()?.generation === second, 'the second change');
+    t.same(
+      asked.slice(0, 3).map(({ generation }) => generation),
+      [0, asked[1]?.generation, first],
+    );
+  },
+);
+
 t.test('five generations stay on disk', async (t) => {
   const mesh = await meshOf(t);
   const { plane, dir } = await host(t, mesh, { a: honest(mesh) });

@@ -1,5 +1,5 @@
 import { createPublicKey } from 'node:crypto';
-import { request } from 'node:https';
+import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { newKey } from '../../../../agent/identity/svid-file.ts';
@@ -31,6 +31,7 @@ async function world(t: Test) {
   const store = openSqliteStore({ path: join(dir, 'store.db') });
   const rows = createStoreRows(store);
   const told: string[] = [];
+  const trusted = [authority.intermediatePem];
   const tls = authority.issueServer({ dnsNames: [], ipAddresses: ['127.0.0.1'] }, now);
   const server = createPublishServer({
     listen: { host: '127.0.0.1', port: 0 },
@@ -40,7 +41,7 @@ async function world(t: Test) {
       registerIdentityRoutes(fastify, {
         rows,
         authority,
-        trustedIntermediates: () => [authority.intermediatePem],
+        trustedIntermediates: () => trusted,
         getObject: async () => ({
           apiVersion: 'networking.istio.io/v1',
           kind: 'WorkloadGroup',
@@ -57,10 +58,10 @@ async function world(t: Test) {
     await server.stop();
     store.close();
   });
-  const ask = (method: string, path: string, body: unknown, identity?: Identity) =>
+  const ask = (method: string, path: string, body: unknown, identity?: Identity, agent: Agent | false = false) =>
     new Promise<{ status: number; body: Record<string, unknown> }>((resolve, reject) => {
       const sent = request({
-        ...{ host: '127.0.0.1', port: server.port(), method, path, agent: false, rejectUnauthorized: false },
+        ...{ host: '127.0.0.1', port: server.port(), method, path, agent, rejectUnauthorized: false },
         headers: { 'content-type': 'application/json' },
         ...(identity && { cert: identity.cert, key: identity.key.export({ format: 'pem', type: 'pkcs8' }) as string }),
       });
@@ -92,7 +93,7 @@ async function world(t: Test) {
     const row = { ...found?.row, revokedAt: new Date().toISOString() };
     await rows.commit([{ key: hostKeyOf(name), row, ifRevision: found?.revision ?? 0 }]);
   };
-  return { authority, rows, store, told, ask, token, enrolBody, host, revoke };
+  return { authority, rows, store, told, trusted, ask, token, enrolBody, host, revoke };
 }
 
 const workload = (csr: string, group = 'default/web') => ({ requests: [{ kind: 'workload', group, csr }] });
@@ -132,6 +133,27 @@ t.test('who may ask and report: a host, for itself, as long as it is a member', 
   await revoke('b');
   t.match(await ask('POST', AGENT_API.svid, workload(csr), b), { status: 403, body: { code: 'HOST_REVOKED' } });
   t.match(await ask('PUT', AGENT_API.status, { host: 'b' }, b), { status: 403, body: { code: 'HOST_REVOKED' } });
+});
+
+t.test('a connection that is kept loses what its host loses', async (t) => {
+  const { ask, host, revoke, told, trusted, authority } = await world(t);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.teardown(() => agent.destroy());
+  const a = await host('a');
+  const report = () => ask('PUT', AGENT_API.status, { host: 'a' }, a, agent);
+  t.match(await report(), { status: 204 });
+  t.match(await report(), { status: 204 });
+  trusted.pop();
+  t.match(
+    await report(),
+    { status: 401, body: { code: 'SVID_UNTRUSTED' } },
+    'its issuer was taken out of signed config',
+  );
+  trusted.push(authority.intermediatePem);
+  t.match(await report(), { status: 204 });
+  await revoke('a');
+  t.match(await report(), { status: 403, body: { code: 'HOST_REVOKED' } });
+  t.equal(told.length, 3);
 });
 
 t.test('a stolen host does not keep the CA and the store busy', async (t) => {
