@@ -1,6 +1,6 @@
 import type { ConnectionPoolSpec, PortPolicy, TcpKeepaliveSpec } from '../mesh-view/specs/destination-rule.ts';
 import type { ClusterPlan } from './cluster-plan.ts';
-import { any, compact, duration, type JsonObject } from './json.ts';
+import { alike, any, compact, duration, type JsonObject } from './json.ts';
 
 /** No limit: Envoy's own default of 1,024 would be an undeclared connection pool. Source: Istio, "connectionPool" defaults. */
 const NO_LIMIT = 4_294_967_295;
@@ -24,7 +24,7 @@ export type HttpVersion = 'http1' | 'http2' | 'same';
 /** Limits of a cluster. 0 and absent: none. */
 export function circuitBreakers(pool?: ConnectionPoolSpec, budget?: PortPolicy['retryBudget']): JsonObject {
   const limit = (value: number | undefined) => (value === undefined || value === 0 ? NO_LIMIT : value);
-  return {
+  return alike({
     thresholds: [
       compact({
         max_connections: limit(pool?.tcp?.maxConnections),
@@ -40,7 +40,7 @@ export function circuitBreakers(pool?: ConnectionPoolSpec, budget?: PortPolicy['
               },
       }),
     ],
-  };
+  });
 }
 
 /** SO_KEEPALIVE, where anybody asks for it; what is left out is the kernel's. */
@@ -121,13 +121,15 @@ export function httpProtocolOptions(
   const filled = (body: JsonObject | undefined) =>
     body === undefined || Object.keys(body).length === 0 ? undefined : body;
   return {
-    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': any(
-      'envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
-      compact({
-        common_http_protocol_options: filled(common),
-        upstream_http_protocol_options: filled(more.upstream),
-        ...config,
-      }),
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': alike(
+      any(
+        'envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
+        compact({
+          common_http_protocol_options: filled(common),
+          upstream_http_protocol_options: filled(more.upstream),
+          ...config,
+        }),
+      ),
     ),
   };
 }

@@ -1,10 +1,11 @@
 import type { EndpointView } from '../mesh-view/view.ts';
 import { type ClusterPlan, plannedEndpoints } from './cluster-plan.ts';
-import { compact, type JsonObject, socketAddress } from './json.ts';
+import { alike, compact, type JsonObject, socketAddress } from './json.ts';
 import { localityGroups } from './locality.ts';
 import type { XdsResource } from './resource-set.ts';
 import { endpointMetadata } from './telemetry-labels.ts';
 
+const ISTIO = alike({ tlsMode: 'istio' });
 const HEALTH = { healthy: 'HEALTHY', unhealthy: 'UNHEALTHY', draining: 'DRAINING' } as const;
 
 /** The ClusterLoadAssignment of an EDS cluster. Empty, never absent, when nobody serves. */
@@ -47,7 +48,7 @@ function lbEndpoint({ port }: ClusterPlan, endpoint: EndpointView): JsonObject {
     metadata: {
       filter_metadata: compact({
         istio: endpointMetadata(endpoint),
-        'envoy.transport_socket_match': mtls ? { tlsMode: 'istio' } : undefined,
+        'envoy.transport_socket_match': mtls ? ISTIO : undefined,
       }),
     },
   });

@@ -12,8 +12,31 @@ export function extension(name: string, type: string, body: JsonObject = {}): Js
   return { name, typed_config: any(type, body) };
 }
 
+const ALIKE = new Map<string, JsonObject>();
+const MAX_ALIKE = 2000;
+const COMMON = new WeakSet<object>();
+
+/**
+ * The one object of this content. For parts that hundreds of resources have in common: one is encoded for all of them (xds/encode.ts). Nobody
+ * changes it.
+ */
+export function alike(body: JsonObject): JsonObject {
+  const text = JSON.stringify(body);
+  const known = ALIKE.get(text);
+  if (known !== undefined) return known;
+  if (ALIKE.size >= MAX_ALIKE) ALIKE.clear();
+  ALIKE.set(text, body);
+  COMMON.add(body);
+  return body;
+}
+
+/** Whether it came from `alike`. */
+export function isAlike(body: object): boolean {
+  return COMMON.has(body);
+}
+
 /** Where Envoy asks for the rest: this agent, on the stream it is connected by. */
-export const ADS: JsonObject = { ads: {}, resource_api_version: 'V3' };
+export const ADS: JsonObject = alike({ ads: {}, resource_api_version: 'V3' });
 
 /** A socket address. */
 export function socketAddress(address: string, port: number): JsonObject {

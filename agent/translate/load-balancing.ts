@@ -5,7 +5,7 @@ import type {
   OutlierDetectionSpec,
 } from '../mesh-view/specs/destination-rule.ts';
 import type { ClusterPlan } from './cluster-plan.ts';
-import { compact, duration, type JsonObject } from './json.ts';
+import { alike, compact, duration, type JsonObject } from './json.ts';
 import { weighsLocalities } from './locality.ts';
 
 /**
@@ -106,14 +106,14 @@ export function outlierDetection(plan: ClusterPlan): JsonObject {
   // Each name is a server of its own: there is no other locality to go to.
   if (isDynamic(plan.service)) return spec === undefined ? {} : { outlier_detection: compact(detector(spec)) };
   const common = {
-    common_lb_config: {
+    common_lb_config: alike({
       healthy_panic_threshold: { value: spec?.minHealthPercent ?? 0 },
       ...(weighsLocalities(locality, plan.failover) ? { locality_weighted_lb_config: {} } : {}),
-    },
+    }),
   };
   if (spec === undefined)
-    return transport === 'plain' ? common : { ...common, outlier_detection: CONNECT_FAILURES_ONLY };
-  return { ...common, outlier_detection: compact(detector(spec)) };
+    return transport === 'plain' ? common : { ...common, outlier_detection: alike(CONNECT_FAILURES_ONLY) };
+  return { ...common, outlier_detection: alike(compact(detector(spec))) };
 }
 
 /**

@@ -8,7 +8,7 @@ import { MESH_GATEWAY } from '../mesh-view/virtual-services.ts';
 import type { Caller } from './caller.ts';
 import { tcpSettings } from './connection-pool.ts';
 import { dynamicPort } from './dynamic-dns.ts';
-import { any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
+import { alike, any, compact, duration, fractionalPercent, type JsonObject } from './json.ts';
 import { hashPolicies } from './load-balancing.ts';
 import { mirrorName } from './mirror-plan.ts';
 import { CLUSTER, clusterName, sniName } from './names.ts';
@@ -162,16 +162,18 @@ function retryPolicy(spec: HttpRetrySpec | undefined, hashed: boolean): JsonObje
   const names = conditions.filter((condition) => condition !== '' && !/^\d+$/.test(condition));
   if (codes.length > 0 && !names.includes('retriable-status-codes')) names.push('retriable-status-codes');
   const elsewhere = spec?.retryIgnorePreviousHosts ?? !hashed;
-  return compact({
-    retry_on: names.join(','),
-    num_retries: attempts,
-    retriable_status_codes: some(codes),
-    per_try_timeout: duration(spec?.perTryTimeout),
-    retry_back_off: spec?.backoff === undefined ? undefined : { base_interval: duration(spec.backoff) },
-    retry_host_predicate: elsewhere ? [PREVIOUS_HOSTS] : undefined,
-    host_selection_retry_max_attempts: elsewhere ? 5 : undefined,
-    retry_priority: spec?.retryRemoteLocalities === true ? PREVIOUS_PRIORITIES : undefined,
-  });
+  return alike(
+    compact({
+      retry_on: names.join(','),
+      num_retries: attempts,
+      retriable_status_codes: some(codes),
+      per_try_timeout: duration(spec?.perTryTimeout),
+      retry_back_off: spec?.backoff === undefined ? undefined : { base_interval: duration(spec.backoff) },
+      retry_host_predicate: elsewhere ? [PREVIOUS_HOSTS] : undefined,
+      host_selection_retry_max_attempts: elsewhere ? 5 : undefined,
+      retry_priority: spec?.retryRemoteLocalities === true ? PREVIOUS_PRIORITIES : undefined,
+    }),
+  );
 }
 
 const PREVIOUS_HOSTS: JsonObject = {

@@ -1,5 +1,5 @@
 import { ipVersion } from '../../api/cidr.ts';
-import { ADS, any, extension, type JsonObject } from './json.ts';
+import { ADS, alike, any, extension, type JsonObject } from './json.ts';
 
 /** Name of the trust bundle among the secrets. */
 export const ROOT_SECRET = 'ROOTCA';
@@ -19,7 +19,7 @@ const UPSTREAM_TLS = 'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsConte
 const DOWNSTREAM_TLS = 'envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext';
 
 function secret(name: string): JsonObject {
-  return { name, sds_config: ADS };
+  return alike({ name, sds_config: ADS });
 }
 
 function validation(sans: readonly JsonObject[]): JsonObject {
@@ -50,23 +50,30 @@ export function upstreamMtls(options: {
   return extension('envoy.transport_sockets.tls', UPSTREAM_TLS, {
     sni,
     common_tls_context: {
-      tls_params: { ...TLS_PARAMS, tls_minimum_protocol_version: minVersion },
+      tls_params: alike({ ...TLS_PARAMS, tls_minimum_protocol_version: minVersion }),
       alpn_protocols: [alpn],
-      custom_tls_certificate_selector: extension(
-        'envoy.tls.upstream_certificate_selectors.on_demand_secret',
-        'envoy.extensions.transport_sockets.tls.cert_selectors.on_demand_secret.v3.Config',
-        {
-          config_source: ADS,
-          certificate_mapper: extension(
-            'envoy.tls.upstream_certificate_mappers.filter_state_override',
-            'envoy.extensions.transport_sockets.tls.cert_mappers.filter_state_override.v3.Config',
-            { default_value: identity },
-          ),
-        },
-      ),
+      custom_tls_certificate_selector: certificateOf(identity),
       ...validation(sans),
     },
   });
+}
+
+/** The SVID that a connection's filter state names, else that of `identity`. */
+function certificateOf(identity: string): JsonObject {
+  return alike(
+    extension(
+      'envoy.tls.upstream_certificate_selectors.on_demand_secret',
+      'envoy.extensions.transport_sockets.tls.cert_selectors.on_demand_secret.v3.Config',
+      {
+        config_source: ADS,
+        certificate_mapper: extension(
+          'envoy.tls.upstream_certificate_mappers.filter_state_override',
+          'envoy.extensions.transport_sockets.tls.cert_mappers.filter_state_override.v3.Config',
+          { default_value: identity },
+        ),
+      },
+    ),
+  );
 }
 
 /**

@@ -1,4 +1,5 @@
 import { MeshError } from '../../api/errors.ts';
+import { isAlike } from '../translate/json.ts';
 import { ByteWriter } from './byte-writer.ts';
 import type { DescriptorTable, Field, FieldKind, MessageType } from './descriptor-table.ts';
 import { parseDuration, parseFieldMask, parseTimestamp, SPECIAL, TYPE_URL_PREFIX, WRAPPERS } from './well-known.ts';
@@ -10,7 +11,8 @@ type JsonObject = Readonly<Record<string, unknown>>;
 
 /**
  * Bytes of list elements right below a message's root (virtual hosts of a route configuration, filter chains of a listener), by the very
- * JSON object, which nobody changes after it was made: one route changed among 500 services encodes one virtual host.
+ * JSON object, which nobody changes after it was made: one route changed among 500 services encodes one virtual host. Also of parts that many
+ * resources have in common (translate/json.ts).
  */
 export type ElementCache = WeakMap<object, { readonly type: string; readonly bytes: Uint8Array }>;
 
@@ -174,6 +176,10 @@ const WIRE: Readonly<Record<FieldKind, 0 | 1 | 2 | 5>> = {
 
 function writeSingle(ctx: Context, field: Field, value: unknown, always: boolean): void {
   if (field.kind === 'message') {
+    if (ctx.elements !== undefined && typeof value === 'object' && value !== null && isAlike(value)) {
+      writeElement(ctx, field, value, ctx.elements);
+      return;
+    }
     const type = ctx.table.message(field.typeName);
     if (type === undefined) fail(ctx, `type ${field.typeName} is not in the descriptor set`);
     ctx.writer.varint((field.number << 3) | 2);
