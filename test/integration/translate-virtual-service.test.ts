@@ -9,11 +9,12 @@ import { type Answer, type App, type Lab, secretBodies, startLab } from './trans
 t.setTimeout(120_000);
 
 const WEB = 4001;
+const JOB = 4002;
 const SERVERS = 4201;
 const PORTS = { http: 9080, grpc: 9081, stream: 9082, tcp: 5432, other: 5433, shadow: 9090 };
 
 const HOSTS: readonly TestHost[] = [
-  { id: 'a', addresses: ['10.66.0.1', 'fd66::1'], groups: ['default/web'] },
+  { id: 'a', addresses: ['10.66.0.1', 'fd66::1'], groups: ['default/web', 'default/job'] },
   { id: 'b', addresses: ['10.66.0.2', 'fd66::2'], groups: ['default/reviews-v1', 'default/db'] },
   { id: 'c', addresses: ['10.66.0.3', 'fd66::3'], groups: ['default/reviews-v2', 'shop/shadow'] },
 ];
@@ -29,6 +30,7 @@ const VIPS = Object.fromEntries(
 
 const BASE: readonly MeshObject[] = [
   group('web', {}),
+  group('job', {}),
   group(
     'reviews-v1',
     { http: PORTS.http, grpc: PORTS.grpc, stream: PORTS.stream },
@@ -108,7 +110,7 @@ async function outcome(asked: Call): Promise<{ readonly status: number | undefin
 before(async () => {
   lab = await startLab(
     [
-      { id: 'a', envoy: true, outbound: { [WEB]: 15001 } },
+      { id: 'a', envoy: true, outbound: { [WEB]: 15001, [JOB]: 15100 } },
       { id: 'b', envoy: true, inbound: Object.values(PORTS) },
       { id: 'c', envoy: true, inbound: Object.values(PORTS) },
     ],
@@ -117,7 +119,10 @@ before(async () => {
         ca,
         host,
         {
-          a: [['default', 'web']],
+          a: [
+            ['default', 'web'],
+            ['default', 'job'],
+          ],
           b: [
             ['default', 'reviews-v1'],
             ['default', 'db'],
@@ -472,6 +477,44 @@ test('mirrors: each by its percentage, and the answer is the destination’s', a
     const seen = settled.n;
     t.ok(right(seen), `${JSON.stringify(more)}: ${seen}`);
   }
+});
+
+test('two workloads of a namespace have one route table, and each its own way through it', async (t) => {
+  const asked = async (uid: number, headers: Record<string, string> = {}) => {
+    const got = await lab
+      .host('a')
+      .app(uid)
+      .ask({
+        do: 'http',
+        address: VIP['reviews.default'],
+        port: 80,
+        path: '/',
+        headers: { host: 'reviews', ...headers },
+      });
+    return got.status === 200 ? (JSON.parse(got.body ?? '') as Served).server : got.status;
+  };
+  const both = async () => [await asked(WEB), await asked(JOB)];
+  const pushes = () => lab.host('a').ads?.pushes.filter(({ type }) => type === 'listener').length;
+  await push(rules({ route: [to('v1')] }));
+  const before = pushes();
+  t.same(await both(), ['b', 'b']);
+  await push(rules({ match: [{ sourceLabels: { app: 'job' } }], route: [to('v2')] }, { route: [to('v1')] }));
+  t.same(await both(), ['b', 'c'], 'by the labels of whoever calls');
+  t.equal(await asked(WEB, { 'x-hostmesh-workload': 'job' }), 'b', 'an application does not say who it is');
+  t.equal(await asked(JOB, { 'x-hostmesh-workload': 'web' }), 'c');
+  await push(rules({ route: [to('v1')], mirror: { host: 'shadow.shop.svc.cluster.local', port: { number: 80 } } }));
+  t.same(await both(), ['b', 'b'], 'copies are each workload’s own');
+  await push(rules({ route: [to('v1')] }));
+  t.equal(pushes(), before, 'no listener was sent for any of it');
+  const only = object('Sidecar', 'job', {
+    workloadSelector: { labels: { app: 'job' } },
+    egress: [{ hosts: ['shop/*'] }],
+    outboundTrafficPolicy: { mode: 'REGISTRY_ONLY' },
+  });
+  await push(rules({ route: [to('v1')] }), only);
+  t.same(await both(), ['b', 502], 'what a Sidecar does not import is nobody’s for that workload alone');
+  await push(rules({ route: [to('v1')] }));
+  t.same(await both(), ['b', 'b']);
 });
 
 test('delegates', async (t) => {
