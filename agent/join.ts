@@ -16,7 +16,6 @@ import { createCsr, parseChain, verifySvid } from '../api/identity/x509.ts';
 import type { DesiredConfig } from '../api/signed-config/desired-config.ts';
 import { fullUpdate } from '../api/signed-config/history.ts';
 import { toDesiredConfig } from '../api/signed-config/to-desired-config.ts';
-import { encodeUpdate } from '../api/signed-config/update.ts';
 import { type TrustedState, trustAnchor, versionsOf } from '../api/signed-config/verifier.ts';
 import { writeFileAtomic } from '../runtime/atomic-file.ts';
 import type { Clock } from '../runtime/clock.ts';
@@ -264,8 +263,7 @@ function checkSvid(
 }
 
 function configBytes(state: TrustedState): number {
-  const update = fullUpdate(state);
-  return update === undefined ? 0 : encodeUpdate(update).length;
+  return fullUpdate(state)?.length ?? 0;
 }
 
 function anchorsOf(desired: DesiredConfig): string[] {

@@ -10,7 +10,7 @@ import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
 import { fullUpdate } from '../../api/signed-config/history.ts';
 import { LIMITS } from '../../api/signed-config/layout.ts';
 import { toDesiredConfig } from '../../api/signed-config/to-desired-config.ts';
-import { encodeUpdate, parseJson, parseUpdate } from '../../api/signed-config/update.ts';
+import { parseJson, parseUpdate } from '../../api/signed-config/update.ts';
 import {
   acceptRoots,
   acceptTimestamp,
@@ -107,8 +107,7 @@ export function createConfigCache(dir: string, write: typeof writeFileAtomic = w
       const { accepted } = state;
       if (accepted !== undefined && accepted.snapshot.text !== savedGeneration) {
         const update = fullUpdate(state);
-        if (update !== undefined)
-          await write(join(dir, `generation-${accepted.generation}.json`), encodeUpdate(update));
+        if (update !== undefined) await write(join(dir, `generation-${accepted.generation}.json`), update);
         savedGeneration = accepted.snapshot.text;
         await prune(dir, accepted.generation);
       }

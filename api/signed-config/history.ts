@@ -1,6 +1,6 @@
 import { diffContent } from './content.ts';
 import { CONTENT_ROLES, type ContentRole } from './layout.ts';
-import { encodeUpdate, fullChange, type RoleChange, type SignedUpdate, type UpdateRequest } from './update.ts';
+import { type ChangeToWrite, encodeUpdateWith, type UpdateRequest } from './update.ts';
 import { type Accepted, type TrustedState, versionsOf } from './verifier.ts';
 
 /** Deltas start at most this many generations back; older askers get a full copy. */
@@ -39,49 +39,44 @@ export function createHistory(): History {
       if (request.root >= has.root && (ahead || same)) return undefined;
       const base = generations.get(request.generation);
       const key = `${Math.min(request.root, has.root)}/${base?.generation ?? 0}`;
-      const text = made.get(key) ?? encodeUpdate(buildUpdate(newest, newest.accepted, request.root, base));
+      const text = made.get(key) ?? textOf(newest, newest.accepted, request.root, base);
       if (made.size < 2 * HISTORY_GENERATIONS) made.set(key, text);
       return text;
     },
   };
 }
 
-/** `state` as one update that needs nothing else: for a new host, and for the disk. */
-export function fullUpdate(state: TrustedState): SignedUpdate | undefined {
-  return state.accepted === undefined ? undefined : buildUpdate(state, state.accepted, 0, undefined);
+/** Text of `state` as one update that needs nothing else: for a new host, and for the disk. */
+export function fullUpdate(state: TrustedState): string | undefined {
+  return state.accepted === undefined ? undefined : textOf(state, state.accepted, 0, undefined);
 }
 
-function buildUpdate(
-  state: TrustedState,
-  accepted: Accepted,
-  rootVersion: number,
-  base: Accepted | undefined,
-): SignedUpdate {
+function textOf(state: TrustedState, accepted: Accepted, rootVersion: number, base: Accepted | undefined): string {
   const changed = (role: ContentRole) => base?.roles[role].metadata.text !== accepted.roles[role].metadata.text;
   const roles = CONTENT_ROLES.filter(changed);
   const heads: Partial<Record<ContentRole, string>> = {};
-  const content: Partial<Record<ContentRole, RoleChange>> = {};
+  const content: Partial<Record<ContentRole, ChangeToWrite>> = {};
   for (const role of roles) {
     const { head, headText, content: to } = accepted.roles[role];
     const from = base?.roles[role];
     heads[role] = headText;
-    if (from === undefined) content[role] = fullChange(to);
-    else if (from.head.root !== head.root)
-      content[role] = {
-        kind: 'delta',
-        from: { generation: from.head.generation, root: from.head.root },
-        ...diffContent(from.content, to),
-      };
+    if (from === undefined) content[role] = { kind: 'full', set: to.values, delete: [] };
+    else if (from.head.root !== head.root) {
+      const { set, delete: gone } = diffContent(from.content, to);
+      const start = { generation: from.head.generation, root: from.head.root };
+      content[role] = { kind: 'delta', from: start, set: Object.entries(set), delete: gone };
+    }
   }
   const file = (name: ContentRole) => (changed(name) ? { [name]: accepted.roles[name].metadata.text } : {});
-  return {
-    format: 1,
+  const update = {
+    format: 1 as const,
     roots: state.roots.slice(Math.max(0, rootVersion)),
     ...(state.timestamp === undefined ? {} : { timestamp: state.timestamp.text }),
     ...(base?.snapshot.text === accepted.snapshot.text ? {} : { snapshot: accepted.snapshot.text }),
     ...(base?.targets.text === accepted.targets.text ? {} : { targets: accepted.targets.text }),
     ...file('policy'),
     ...file('state'),
-    ...(roles.length === 0 ? {} : { heads, content }),
+    ...(roles.length === 0 ? {} : { heads }),
   };
+  return encodeUpdateWith(update, content);
 }

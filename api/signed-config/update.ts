@@ -35,27 +35,33 @@ export interface UpdateRequest {
   readonly timestamp: number;
 }
 
-/** The whole content of a role as a change. */
-export function fullChange(content: Content): RoleChange {
-  return { kind: 'full', set: Object.fromEntries(content.values), delete: [] };
-}
-
 /** True when `content` is what the delta starts at. */
 export function startsAt(change: RoleChange, content: Content): boolean {
   return change.from?.root === merkleRoot(content.merkle);
 }
 
-/** JSON text of an update. Values keep their text: the whole is written again with each change, and most of it is as before. */
+/** A RoleChange to be written. */
+export type ChangeToWrite = Omit<RoleChange, 'set'> & { readonly set: Iterable<readonly [string, unknown]> };
+
+/** JSON text of an update. */
 export function encodeUpdate(update: SignedUpdate): string {
-  const { content, ...rest } = update;
-  if (content === undefined) return JSON.stringify(rest);
-  const roles = Object.entries(content).map(([role, change]) => `"${role}":${encodeChange(change)}`);
-  return `${JSON.stringify(rest).slice(0, -1)},"content":{${roles.join(',')}}}`;
+  return JSON.stringify(update);
 }
 
-function encodeChange({ set, ...rest }: RoleChange): string {
-  const entries = Object.entries(set).map(([key, value]) => `${JSON.stringify(key)}:${textOf(value)}`);
-  return `${JSON.stringify(rest).slice(0, -1)},"set":{${entries.join(',')}}}`;
+/** JSON text of an update with that content. Values keep their text: a whole role is written with each change, and most of it is as before. */
+export function encodeUpdateWith(
+  update: Omit<SignedUpdate, 'content'>,
+  content: Partial<Readonly<Record<ContentRole, ChangeToWrite>>>,
+): string {
+  const roles = Object.entries(content).map(([role, change]) => `"${role}":${encodeChange(change)}`);
+  const text = JSON.stringify(update);
+  return roles.length === 0 ? text : `${text.slice(0, -1)},"content":{${roles.join(',')}}}`;
+}
+
+function encodeChange({ set, ...rest }: ChangeToWrite): string {
+  let entries = '';
+  for (const [key, value] of set) entries += `${entries === '' ? '' : ','}${JSON.stringify(key)}:${textOf(value)}`;
+  return `${JSON.stringify(rest).slice(0, -1)},"set":{${entries}}}`;
 }
 
 /** Of values of accepted content, which nobody changes. */

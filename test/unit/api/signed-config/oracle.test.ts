@@ -8,7 +8,7 @@ import { MeshError } from '../../../../api/errors.ts';
 import { sha256Hex } from '../../../../api/signed-config/canonical.ts';
 import { applyDelta, type Content, emptyContent, headOf } from '../../../../api/signed-config/content.ts';
 import { CONTENT_ROLES, type ContentRole, encodeHead } from '../../../../api/signed-config/layout.ts';
-import { fullChange, type SignedUpdate } from '../../../../api/signed-config/update.ts';
+import type { SignedUpdate } from '../../../../api/signed-config/update.ts';
 import { acceptRoots, acceptUpdate, type TrustedState, trustAnchor } from '../../../../api/signed-config/verifier.ts';
 import { generateSigningKey, type SigningKey, signingKey } from '../../../../controller/signing/keys.ts';
 import {
@@ -109,7 +109,9 @@ function build(knobs: Partial<Knobs>): SignedUpdate {
     [k.online],
   );
   for (const [name, change] of Object.entries(k.tamper)) texts[name] = change?.(texts[name] ?? '') ?? '';
-  const content = Object.fromEntries(CONTENT_ROLES.map((name) => [name, fullChange(contents[name])]));
+  const content = Object.fromEntries(
+    CONTENT_ROLES.map((name) => [name, { kind: 'full', set: Object.fromEntries(contents[name].values), delete: [] }]),
+  );
   const { timestamp, policy, state } = texts;
   return {
     format: 1,
