@@ -125,7 +125,7 @@ export function joinRooms(config: AgentConfig, found: Found, deps: AgentDeps, ha
 
   const controlplane: Controlplane = createControlplane({
     cache: createConfigCache(state('config')),
-    client: createControllerClient({ trust, now }),
+    client: createControllerClient({ trust, now, host: config.host }),
     controllers: () => config.controllers,
     fetchFromPeer: (peer, request, signal) => gossip.fetchConfig(peer, request, signal),
     members: () => gossip.peers().filter(({ state }) => state === 'alive'),

@@ -193,7 +193,7 @@ function createPublishOf(
     tls,
     log: log.child('publish'),
     register(server) {
-      registerConfigRoutes(server, { signer, clock });
+      registerConfigRoutes(server, { signer, clock, reported: (host) => reports.get(host)?.status.generation });
       const known = {
         rows,
         authority,

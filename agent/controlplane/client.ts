@@ -1,6 +1,6 @@
 /** HTTPS to a controller's API for agents. In: URL and what is held. Out: bytes, unjudged. Bounds size and time; trusts nothing it reads. */
 import { MeshError } from '../../api/errors.ts';
-import { AGENT_API } from '../../api/http/agent-api.ts';
+import { AGENT_API, HOST_HEADER } from '../../api/http/agent-api.ts';
 import { LIMITS } from '../../api/signed-config/layout.ts';
 import type { UpdateRequest } from '../../api/signed-config/update.ts';
 import { type Answer, createTlsClient, type ServerTrust } from './https.ts';
@@ -24,10 +24,13 @@ const ANSWER_GRACE_MS = 15_000;
 export function createControllerClient(deps: {
   trust(): ServerTrust | undefined;
   readonly now: () => number;
+  /** This host's id, told with each request for config: a controller to which it has reported what it holds need not ask it. */
+  readonly host?: string;
 }): ControllerClient {
   const client = createTlsClient(deps);
+  const headers: Record<string, string> = deps.host === undefined ? {} : { [HOST_HEADER]: deps.host };
   const get = async (url: string, maxBytes: number, timeoutMs: number, signal?: AbortSignal): Promise<Answer> => {
-    const answer = await client.call({ method: 'GET', url, maxBytes, timeoutMs, signal });
+    const answer = await client.call({ method: 'GET', url, headers, maxBytes, timeoutMs, signal });
     if (answer.status === 200 || answer.status === 204) return answer;
     throw new MeshError('CONTROLLER_REFUSED', `${url.split('?')[0]}: status ${answer.status}`);
   };

@@ -27,6 +27,7 @@ export interface Call {
   readonly method: 'GET' | 'POST' | 'PUT';
   readonly url: string;
   readonly body?: string;
+  readonly headers?: Readonly<Record<string, string>>;
   readonly maxBytes: number;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
@@ -58,7 +59,7 @@ export function createTlsClient(deps: {
     return agent;
   };
 
-  const call = ({ method, url, body, maxBytes, timeoutMs, signal }: Call): Promise<Answer> =>
+  const call = ({ method, url, body, headers, maxBytes, timeoutMs, signal }: Call): Promise<Answer> =>
     new Promise((resolve, reject) => {
       const trust = deps.trust();
       const identity = deps.identity?.();
@@ -68,9 +69,12 @@ export function createTlsClient(deps: {
         agent: agentFor(trust, identity),
         ...(signal === undefined ? {} : { signal }),
         timeout: timeoutMs,
-        ...(body === undefined
-          ? {}
-          : { headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) } }),
+        headers: {
+          ...headers,
+          ...(body === undefined
+            ? {}
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
+        },
       });
       const deadline = setTimeout(() => sent.destroy(new Error('no answer in time')), timeoutMs);
       deadline.unref();

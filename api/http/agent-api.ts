@@ -25,6 +25,9 @@ export const AGENT_API = {
   reply: (id: string): string => `/mesh/v1/questions/${encodeURIComponent(id)}`,
 } as const;
 
+/** Header of a request for config: the asker's host id. It proves nothing and gives nothing; see controller/publish/config-routes.ts. */
+export const HOST_HEADER = 'mesh-host';
+
 /** A question that waits for the host's reply. */
 export interface HostQuestion {
   readonly id: string;

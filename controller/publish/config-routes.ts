@@ -1,11 +1,12 @@
 /**
  * Signed config for agents. In: what an agent holds. Out: what it lacks, at once or when it comes. Open to anybody: it is signed, and every
  * host reads it anyway; so the number of waiting requests is bounded. News goes at once to a few of those who wait; they pass it on by gossip,
- * and whom it did not reach asks again a second later. Must never: hold up a publication, or answer something unsigned.
+ * and whom it did not reach asks again a second later: whoever has reported by then that it holds the news just goes on waiting. Must never:
+ * hold up a publication, or answer something unsigned.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MeshError } from '../../api/errors.ts';
-import { AGENT_API } from '../../api/http/agent-api.ts';
+import { AGENT_API, HOST_HEADER } from '../../api/http/agent-api.ts';
 import type { History } from '../../api/signed-config/history.ts';
 import type { UpdateRequest } from '../../api/signed-config/update.ts';
 import type { Clock } from '../../runtime/clock.ts';
@@ -14,6 +15,11 @@ export interface ConfigRoutesDeps {
   /** Signer of controller/signing, or anything that publishes. */
   readonly signer: { readonly history: History; onPublished(listener: () => void): () => void };
   readonly clock: Clock;
+  /**
+   * Generation that a host has reported of itself, over mTLS. A request that names a host it does not come from is told late, or a difference
+   * that does not fit: nobody else is. Default: nobody reports.
+   */
+  readonly reported?: (host: string) => number | undefined;
   /** Waiting requests of one address (default 64: hosts behind one NAT) and in all (default 4096). */
   readonly maxWaitersPerAddress?: number;
   readonly maxWaiters?: number;
@@ -37,23 +43,33 @@ export const CONFIG_STATUS: Readonly<Record<string, number>> = {
 /** Registers AGENT_API.config and AGENT_API.rootV1. Query of config: root, generation, timestamp (versions held; default 0), wait (seconds). */
 export function registerConfigRoutes(server: FastifyInstance, deps: ConfigRoutesDeps): void {
   const { clock, maxWaitersPerAddress = 64, maxWaiters = 4096, direct = 8, random = Math.random } = deps;
+  const { history } = deps.signer;
+  /** What the host behind a request holds by now: what the request says, or what the host has reported since. */
+  const heldNow = (request: FastifyRequest, held: UpdateRequest): UpdateRequest => {
+    const host = request.headers[HOST_HEADER];
+    const reported = (typeof host === 'string' ? deps.reported?.(host) : undefined) ?? 0;
+    const newest = history.latest()?.accepted?.generation ?? 0;
+    return reported > held.generation && reported <= newest ? { ...held, generation: reported } : held;
+  };
+  const holdsNews = (request: FastifyRequest, held: UpdateRequest): boolean =>
+    heldNow(request, held).generation === history.latest()?.accepted?.generation;
   const waiting = createWaiters({ perAddress: maxWaitersPerAddress, total: maxWaiters, direct, clock, random });
   deps.signer.onPublished(() => waiting.news());
   server.addHook('preClose', async () => waiting.close());
   server.get(AGENT_API.rootV1, async (_request, reply) => {
-    const root = deps.signer.history.latest()?.roots[0];
+    const root = history.latest()?.roots[0];
     if (root === undefined) throw new MeshError('CONFIG_NOT_SIGNED', 'nothing was signed yet');
     return reply.type('application/octet-stream').send(Buffer.from(root));
   });
   server.get(AGENT_API.config, async (request: FastifyRequest, reply: FastifyReply) => {
     const { held, waitSeconds } = parseQuery(request.query);
-    let text = deps.signer.history.updateFor(held);
+    let text = history.updateFor(held);
     const deadline = clock.monotonic() + waitSeconds * 1000;
     while (text === undefined && !waiting.closed()) {
       const leftMs = deadline - clock.monotonic();
       if (leftMs <= 0 || request.raw.socket.destroyed) break;
-      if ((await waiting.wait(request, leftMs)) !== 'news') break;
-      text = deps.signer.history.updateFor(held);
+      if ((await waiting.wait(request, leftMs, () => holdsNews(request, held))) !== 'news') break;
+      text = history.updateFor(heldNow(request, held));
     }
     if (text === undefined) return reply.code(204).send();
     return reply.type('application/json').send(text);
@@ -64,7 +80,8 @@ export function registerConfigRoutes(server: FastifyInstance, deps: ConfigRoutes
 type Woken = 'news' | 'over';
 
 interface Waiters {
-  wait(request: FastifyRequest, ms: number): Promise<Woken>;
+  /** `holds`: asked before the asker is told to ask again for news that went to others. */
+  wait(request: FastifyRequest, ms: number, holds: () => boolean): Promise<Woken>;
   news(): void;
   close(): void;
   closed(): boolean;
@@ -73,7 +90,7 @@ interface Waiters {
 interface Waiter {
   readonly ip: string;
   end(woken: Woken): void;
-  /** Ends `over` no later than that. */
+  /** Ends `over` no later than that, unless the asker holds the news by then. */
   endWithin(ms: number): void;
 }
 
@@ -90,11 +107,17 @@ function createWaiters({ perAddress, total, direct, clock, random }: WaiterBound
   const counts = new Map<string, number>();
   let isClosed = false;
 
-  const add = (request: FastifyRequest, ms: number, resolve: (woken: Woken) => void) => {
+  const add = (request: FastifyRequest, ms: number, holds: () => boolean, resolve: (woken: Woken) => void) => {
     const { ip } = request;
-    let until = clock.monotonic() + ms;
+    const end = clock.monotonic() + ms;
+    let until = end;
     const onClose = () => waiter.end('over');
     let cancel = clock.after(ms, onClose);
+    const askAgain = () => {
+      if (!holds()) return onClose();
+      until = end;
+      cancel = clock.after(end - clock.monotonic(), onClose);
+    };
     const waiter: Waiter = {
       ip,
       end(woken) {
@@ -111,7 +134,7 @@ function createWaiters({ perAddress, total, direct, clock, random }: WaiterBound
         if (at >= until) return;
         until = at;
         cancel();
-        cancel = clock.after(withinMs, onClose);
+        cancel = clock.after(withinMs, askAgain);
       },
     };
     waiters.add(waiter);
@@ -130,10 +153,10 @@ function createWaiters({ perAddress, total, direct, clock, random }: WaiterBound
       for (const waiter of waiters) if (!chosen.has(waiter)) waiter.endWithin(from + random() * (to - from));
       for (const waiter of chosen) waiter.end('news');
     },
-    wait(request, ms) {
+    wait(request, ms, holds) {
       if (waiters.size >= total || (counts.get(request.ip) ?? 0) >= perAddress)
         throw new MeshError('TOO_MANY_WAITERS', 'too many requests wait for config; ask again in a minute');
-      return new Promise((resolve) => add(request, ms, resolve));
+      return new Promise((resolve) => add(request, ms, holds, resolve));
     },
   };
 }

@@ -200,7 +200,7 @@ async function createConfig(options: HostOptions, registry: Registry, onGenerati
     plane.current() === undefined
       ? undefined
       : { intermediates: anchors().map((anchor) => anchor.intermediatePem), trustDomain: TRUST_DOMAIN };
-  const client = createControllerClient({ trust, now: clock.now });
+  const client = createControllerClient({ trust, now: clock.now, host: spec.host });
   const plane: Controlplane = createControlplane({
     cache,
     client: {

@@ -1,6 +1,7 @@
 import Fastify from 'fastify';
 import t from 'tap';
-import { AGENT_API } from '../../../../api/http/agent-api.ts';
+import { AGENT_API, HOST_HEADER } from '../../../../api/http/agent-api.ts';
+import type { TrustedState } from '../../../../api/signed-config/verifier.ts';
 import { registerConfigRoutes } from '../../../../controller/publish/config-routes.ts';
 import { createFakeClock } from '../../../fakes/fake-clock.ts';
 import { seeded } from '../../../fakes/seeded.ts';
@@ -9,14 +10,15 @@ import { seeded } from '../../../fakes/seeded.ts';
 async function routes(direct: number, hosts: number, addressOf = (i: number) => `10.0.0.${i}`) {
   const clock = createFakeClock();
   let generation = 1;
+  const reports = new Map<string, number>();
   const published = new Set<() => void>();
   const server = Fastify();
   registerConfigRoutes(server, {
     signer: {
       history: {
         push() {},
-        latest: () => undefined,
-        updateFor: (held) => (held.generation < generation ? `generation ${generation}` : undefined),
+        latest: () => ({ accepted: { generation } }) as unknown as TrustedState,
+        updateFor: (held) => (held.generation < generation ? `from ${held.generation} to ${generation}` : undefined),
       },
       onPublished(listener) {
         published.add(listener);
@@ -24,13 +26,18 @@ async function routes(direct: number, hosts: number, addressOf = (i: number) => 
       },
     },
     clock,
+    reported: (host) => reports.get(host),
     direct,
     random: seeded(7),
   });
   const answers = new Map<number, { status: number; text: string; at: number }>();
   const ask = (i: number, held: number) =>
     void server
-      .inject({ url: `${AGENT_API.config}?root=1&generation=${held}&timestamp=1&wait=50`, remoteAddress: addressOf(i) })
+      .inject({
+        url: `${AGENT_API.config}?root=1&generation=${held}&timestamp=1&wait=50`,
+        remoteAddress: addressOf(i),
+        headers: { [HOST_HEADER]: `h${i}` },
+      })
       .then(({ statusCode, payload }) => answers.set(i, { status: statusCode, text: payload, at: clock.monotonic() }));
   for (let i = 0; i < hosts; i++) ask(i, 1);
   await clock.advance(10);
@@ -38,6 +45,7 @@ async function routes(direct: number, hosts: number, addressOf = (i: number) => 
     clock,
     answers,
     ask,
+    reports,
     server,
     async publish() {
       generation += 1;
@@ -64,8 +72,36 @@ t.test('news goes to a few of those who wait; the others are told to ask again w
   ask(100, 1);
   ask(101, 2);
   await clock.advance(10);
-  t.match(answers.get(100), { status: 200, text: 'generation 2' }, 'whom gossip did not reach has it now');
+  t.match(answers.get(100), { status: 200, text: 'from 1 to 2' }, 'whom gossip did not reach has it now');
   t.notOk(answers.has(101), 'and whom it reached waits for the next');
+});
+
+t.test('who has reported the news goes on waiting, for its time, and is told the next from where it is', async (t) => {
+  const { clock, answers, reports, publish } = await routes(1, 6);
+  await publish();
+  const [told] = withBody(answers);
+  const [late, ...others] = [0, 1, 2, 3, 4, 5].filter((i) => i !== told) as [number, ...number[]];
+  for (const i of others) reports.set(`h${i}`, 2);
+  reports.set(`h${late}`, 1);
+  await clock.advance(2000);
+  t.match(answers.get(late), { status: 204 }, 'who has not asks again');
+  t.equal(answers.size, 2);
+  for (const i of others) reports.set(`h${i}`, 99);
+  await publish();
+  t.equal(answers.size, 3);
+  t.match(
+    [...answers.values()].at(-1),
+    { status: 200, text: 'from 1 to 3' },
+    'a report of what is not signed yet is none',
+  );
+  for (const i of others) reports.set(`h${i}`, 2);
+  await publish();
+  t.match([...answers.values()].at(-1), { status: 200, text: 'from 2 to 4' });
+  for (const i of others) reports.set(`h${i}`, 4);
+  await clock.advance(45_000);
+  t.equal(answers.size, 4, 'the others wait');
+  await clock.advance(5000);
+  t.equal(answers.size, 6, 'as long as they asked for');
 });
 
 t.test('a small mesh has it all from the controller, at once', async (t) => {
