@@ -81,7 +81,7 @@ export function bootstrap(input: BootstrapInput): JsonObject {
  * says that of all), locality and subset balancing, ways of ejection one by one, OCSP, limits of a priority that no route has.
  */
 const UNASKED = [
-  'assignment_.*|init_fetch_timeout|update_.*|version|version_text|warming_state',
+  'assignment_.*|init_fetch_timeout|update_(attempt|duration|empty|failure|no_rebuild|rejected|time)|version|version_text|warming_state',
   'lb_.*|max_host_weight|membership_(change|degraded|excluded)|default\\.total_match_count',
   'circuit_breakers\\.(high\\..*|default\\.remaining_.*)',
   'outlier_detection\\.ejections_(consecutive|detected|success|enforced_(consecutive|failure|local|success)).*',
