@@ -19,6 +19,11 @@ export interface Memory {
     inputs: readonly unknown[],
     make: (client: ClientView) => T,
   ): T;
+  /**
+   * The value last made as the whole of `whats`, with all that was remembered and kept under these, if `inputs` are the same objects: none of
+   * it is looked at. `make` is a function of the inputs alone.
+   */
+  whole<T>(whats: readonly [string, ...string[]], inputs: readonly unknown[], make: () => T): T;
   /** `now`, with every part that equals what was kept as `what` of `key` before being that very object. */
   keep<T>(what: string, key: string, now: T): T;
 }
@@ -26,6 +31,7 @@ export interface Memory {
 /** Makes everything anew. */
 export const FORGETFUL: Memory = {
   remember: (_what, _key, client, _inputs, make) => make(client),
+  whole: (_whats, _inputs, make) => make(),
   keep: (_what, _key, now) => now,
 };
 
@@ -71,6 +77,23 @@ export function createMemory(): Memory & { endOfRun(): void } {
       const value = share(last?.value as T | undefined, make(noting(client, lookups)));
       put(what, key, { inputs, lookups, value });
       return value;
+    },
+    whole<T>(whats: readonly [string, ...string[]], inputs: readonly unknown[], make: () => T): T {
+      const last = known('whole', whats[0]);
+      if (last === undefined || !same(last.inputs, inputs)) {
+        const made = { inputs, lookups: [], value: make() };
+        put('whole', whats[0], made);
+        return made.value;
+      }
+      put('whole', whats[0], last);
+      for (const what of whats) {
+        const parts = before.get(what);
+        const asked = now.get(what);
+        if (parts === undefined) continue;
+        if (asked !== undefined) for (const [key, made] of asked) parts.set(key, made);
+        now.set(what, parts);
+      }
+      return last.value as T;
     },
     keep<T>(what: string, key: string, value: T): T {
       const last = known(what, key);
@@ -146,10 +169,15 @@ export function serviceKey(service: ServiceView): string {
   return key;
 }
 
+/** What DestinationRules of a client are kept as. */
+export function ruleStore(id: string): string {
+  return `rule ${id}`;
+}
+
 /** The client with DestinationRules that stay the same objects from run to run. `id`: what tells this client from others of the host. */
 export function withSteadyRules(client: ClientView, id: string, memory: Memory): ClientView {
   const rules = new Map<unknown, ReturnType<ClientView['destinationRule']>>();
-  const what = `rule ${id}`;
+  const what = ruleStore(id);
   const destinationRule: ClientView['destinationRule'] = (service) => {
     if (!rules.has(service))
       rules.set(service, memory.keep(what, serviceKey(service), client.destinationRule(service)));

@@ -15,7 +15,7 @@ import { directPlan } from './headless.ts';
 import { legClusters, legName } from './inbound-leg.ts';
 import { inboundListeners, inboundSecrets, inboundTcpName } from './inbound-listener.ts';
 import { compact, duration, resource } from './json.ts';
-import { createMemory, FORGETFUL, type Memory, serviceKey, withSteadyRules } from './memory.ts';
+import { createMemory, FORGETFUL, type Memory, ruleStore, serviceKey, withSteadyRules } from './memory.ts';
 import { mirrorPlans } from './mirror-plan.ts';
 import { routeName } from './names.ts';
 import { outbound } from './outbound-listener.ts';
@@ -58,13 +58,19 @@ export function translate(view: MeshView, memory: Memory = FORGETFUL): ResourceS
     const { client: _, ...settings } = clusterContext(view, client, defaults);
     const kept = memory.keep('settings', id, settings);
     const what = `clusters ${id}`;
-    for (const service of client.destinations) {
-      const made = memory.remember(what, serviceKey(service), client, [service, kept], (noted) =>
-        serviceClusters({ client: noted, ...kept }, service),
-      );
-      all.push(...made.resources);
-      for (const plan of made.plans) plans.set(plan.name, plan);
-      for (const [name, origins] of made.secrets) files.set(name, [...(files.get(name) ?? []), ...origins]);
+    // What a client knows of a service besides the service itself comes of these lists.
+    const inputs = [kept, view.services, view.destinationRules, view.localityLb, ...client.destinations];
+    const made = memory.whole([what, ruleStore(id)], inputs, () =>
+      client.destinations.map((service) =>
+        memory.remember(what, serviceKey(service), client, [service, kept], (noted) =>
+          serviceClusters({ client: noted, ...kept }, service),
+        ),
+      ),
+    );
+    for (const { resources, plans: own, secrets } of made) {
+      all.push(...resources);
+      for (const plan of own) plans.set(plan.name, plan);
+      for (const [name, origins] of secrets) files.set(name, [...(files.get(name) ?? []), ...origins]);
     }
   }
   for (const workload of view.workloads.filter((one) => one.gateway === true)) {
