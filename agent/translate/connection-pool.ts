@@ -1,6 +1,7 @@
 import type { ConnectionPoolSpec, PortPolicy, TcpKeepaliveSpec } from '../mesh-view/specs/destination-rule.ts';
 import type { ClusterPlan } from './cluster-plan.ts';
-import { alike, any, compact, duration, type JsonObject } from './json.ts';
+import { any, compact, duration, type JsonObject } from './json.ts';
+import { alike } from './resource-set.ts';
 
 /** No limit: Envoy's own default of 1,024 would be an undeclared connection pool. Source: Istio, "connectionPool" defaults. */
 const NO_LIMIT = 4_294_967_295;

@@ -1,8 +1,8 @@
 import type { EndpointView } from '../mesh-view/view.ts';
 import { type ClusterPlan, plannedEndpoints } from './cluster-plan.ts';
-import { alike, compact, type JsonObject, socketAddress } from './json.ts';
+import { compact, type JsonObject, socketAddress } from './json.ts';
 import { localityGroups } from './locality.ts';
-import type { XdsResource } from './resource-set.ts';
+import { alike, type XdsResource } from './resource-set.ts';
 import { endpointMetadata } from './telemetry-labels.ts';
 
 const ISTIO = alike({ tlsMode: 'istio' });

@@ -1,4 +1,4 @@
-import type { Json, ResourceType, XdsResource } from './resource-set.ts';
+import { alike, type Json, type ResourceType, type XdsResource } from './resource-set.ts';
 
 export type JsonObject = { readonly [key: string]: Json | undefined };
 
@@ -10,29 +10,6 @@ export function any(type: string, body: JsonObject = {}): JsonObject {
 /** An extension by name with its typed config: filters, transport sockets, matchers' inputs. */
 export function extension(name: string, type: string, body: JsonObject = {}): JsonObject {
   return { name, typed_config: any(type, body) };
-}
-
-const ALIKE = new Map<string, JsonObject>();
-const MAX_ALIKE = 2000;
-const COMMON = new WeakSet<object>();
-
-/**
- * The one object of this content. For parts that hundreds of resources have in common: one is encoded for all of them (xds/encode.ts). Nobody
- * changes it.
- */
-export function alike(body: JsonObject): JsonObject {
-  const text = JSON.stringify(body);
-  const known = ALIKE.get(text);
-  if (known !== undefined) return known;
-  if (ALIKE.size >= MAX_ALIKE) ALIKE.clear();
-  ALIKE.set(text, body);
-  COMMON.add(body);
-  return body;
-}
-
-/** Whether it came from `alike`. */
-export function isAlike(body: object): boolean {
-  return COMMON.has(body);
 }
 
 /** Where Envoy asks for the rest: this agent, on the stream it is connected by. */

@@ -5,8 +5,9 @@ import type {
   OutlierDetectionSpec,
 } from '../mesh-view/specs/destination-rule.ts';
 import type { ClusterPlan } from './cluster-plan.ts';
-import { alike, compact, duration, type JsonObject } from './json.ts';
+import { compact, duration, type JsonObject } from './json.ts';
 import { weighsLocalities } from './locality.ts';
+import { alike } from './resource-set.ts';
 
 /**
  * Outlier detection of mesh clusters without any of their own: endpoints that refuse connections are passed over for a while, so that a

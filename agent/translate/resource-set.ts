@@ -15,6 +15,29 @@ export type ResourceType = keyof typeof TYPE_URLS;
 /** A JSON value; message bodies are proto3 JSON with the proto's own field names (snake_case), Any as `{"@type": URL, ...}`: what Envoy's YAML has. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };
 
+const ALIKE = new Map<string, object>();
+const MAX_ALIKE = 2000;
+const COMMON = new WeakSet<object>();
+
+/**
+ * The one object of this content. For parts that hundreds of resources have in common: one is encoded for all of them (xds/encode.ts). Nobody
+ * changes it.
+ */
+export function alike<T extends object>(body: T): T {
+  const text = JSON.stringify(body);
+  const known = ALIKE.get(text);
+  if (known !== undefined) return known as T;
+  if (ALIKE.size >= MAX_ALIKE) ALIKE.clear();
+  ALIKE.set(text, body);
+  COMMON.add(body);
+  return body;
+}
+
+/** Whether it came from `alike`. */
+export function isAlike(body: object): boolean {
+  return COMMON.has(body);
+}
+
 /** One Envoy resource to serve. Never holds a private key: secrets are served by name from the SecretSource. */
 export interface XdsResource {
   readonly type: ResourceType;

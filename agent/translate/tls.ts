@@ -1,5 +1,6 @@
 import { ipVersion } from '../../api/cidr.ts';
-import { ADS, alike, any, extension, type JsonObject } from './json.ts';
+import { ADS, any, extension, type JsonObject } from './json.ts';
+import { alike } from './resource-set.ts';
 
 /** Name of the trust bundle among the secrets. */
 export const ROOT_SECRET = 'ROOTCA';

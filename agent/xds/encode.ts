@@ -1,5 +1,5 @@
 import { MeshError } from '../../api/errors.ts';
-import { isAlike } from '../translate/json.ts';
+import { isAlike } from '../translate/resource-set.ts';
 import { ByteWriter } from './byte-writer.ts';
 import type { DescriptorTable, Field, FieldKind, MessageType } from './descriptor-table.ts';
 import { parseDuration, parseFieldMask, parseTimestamp, SPECIAL, TYPE_URL_PREFIX, WRAPPERS } from './well-known.ts';
@@ -12,7 +12,7 @@ type JsonObject = Readonly<Record<string, unknown>>;
 /**
  * Bytes of list elements right below a message's root (virtual hosts of a route configuration, filter chains of a listener), by the very
  * JSON object, which nobody changes after it was made: one route changed among 500 services encodes one virtual host. Also of parts that many
- * resources have in common (translate/json.ts).
+ * resources have in common (translate/resource-set.ts).
  */
 export type ElementCache = WeakMap<object, { readonly type: string; readonly bytes: Uint8Array }>;
 
