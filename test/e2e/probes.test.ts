@@ -113,8 +113,8 @@ tap.test('probes', async (t) => {
 
   const pushed = async () =>
     Number(
-      /update_success: (\d+)/.exec(
-        await world.envoy('a', '/stats?filter=outbound.80..web_default.*update_success'),
+      /mesh_agent_xds_resources_sent_total\{type="endpoint"\} (\d+)/.exec(
+        (await world.on('a', undefined, ['curl', '-s', 'http://127.0.0.1:15020/metrics'])).stdout,
       )?.[1],
     );
   const before = await pushed();
