@@ -272,7 +272,9 @@ async function createConfig(options: HostOptions, registry: Registry, onGenerati
         controllers: [spec.controller],
         problems: [],
       });
-      api.status(hostStatus(status)).catch(() => {});
+      // Also by a host that does not translate here.
+      const generation = plane.current()?.generation ?? 0;
+      api.status({ ...hostStatus(status), generation }).catch(() => {});
     },
     close() {
       client.close();
