@@ -18,7 +18,7 @@ import { openSqliteStore } from '../../controller/store/sqlite.ts';
 import { controllerCommand, controllerYaml, freePorts, runController } from '../integration/controller-process.ts';
 import { TRUST_DOMAIN } from '../unit/agent/mesh-view/build-mesh.ts';
 
-/** What a host has after it joined; `service` is the identity of its one local workload. */
+/** What a host has after it joined; `workload` is the identity of the one that runs there. */
 export interface HostSpec {
   readonly host: string;
   /** Where its gossip listens. */
