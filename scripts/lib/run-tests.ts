@@ -19,7 +19,7 @@ const SUITES: Readonly<Record<string, Suite>> = {
   gossip: { folders: ['test/gossip', 'test/sim'], parallel: 1, timeoutMs: 600_000 },
   system: { folders: ['test/system'], parallel: 1, timeoutMs: 900_000 },
 };
-const DEFAULT = ['unit', 'integration', 'e2e', 'gossip'];
+const DEFAULT = ['unit', 'integration', 'e2e', 'gossip', 'system'];
 
 interface Job extends Pick<Suite, 'parallel' | 'timeoutMs'> {
   readonly name: string;
