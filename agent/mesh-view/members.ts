@@ -82,7 +82,7 @@ export function membersByNamespace(sources: MemberSources): ReadonlyMap<string, 
 
 /** Groups that are gateways: as in Istio, nobody speaks the mesh's mTLS to them unless a DestinationRule says so; their ports are their Gateways'. */
 function gatewayGroups({ desired, objects, recall }: MemberSources): ReadonlySet<ObjectKey> {
-  return recall('gateway groups', objects('Gateway'), [objects('WorkloadGroup')], () => {
+  return recall.part('gateway groups', objects('Gateway'), [objects('WorkloadGroup')], () => {
     const all = [...desired.objects.values()];
     const gateways = all.filter((object) => object.kind === 'Gateway');
     const groups = all.filter((object) => object.kind === 'WorkloadGroup' && isGatewayGroup(object, gateways));
@@ -129,7 +129,7 @@ function groupMember(
     return [{ id: `${host}/${id}`, addresses, weight, health: record.health, host, network }];
   });
   const { trustDomain } = desired;
-  return recall('member', group, [mtls, trustDomain, isGateway, ...instances.flatMap(factsOf)], () => {
+  return recall.part('member', group, [mtls, trustDomain, isGateway, ...instances.flatMap(factsOf)], () => {
     const labels = { ...group.spec.metadata?.labels, ...template.labels };
     const modes = mtls(group.namespace, labels);
     return {
@@ -201,7 +201,7 @@ function entryMember(
   const inputs = [mtls, desired.trustDomain, ...Object.values(known), ...instances.flatMap(factsOf)];
   return {
     covers: covering === undefined ? undefined : `${covering.host}/${covering.record.group}`,
-    member: recall('member', entry, inputs, () => madeOfEntry(entry, sources, known, instances)),
+    member: recall.part('member', entry, inputs, () => madeOfEntry(entry, sources, known, instances)),
   };
 }
 

@@ -12,7 +12,7 @@ import { resolveHost } from './host-names.ts';
 import { type Member, membersByNamespace } from './members.ts';
 import { type MeshSettings, meshSettings } from './mesh-settings.ts';
 import { gatewayNetworks } from './networks.ts';
-import { compare, indexObjects, type Typed } from './object-index.ts';
+import { compare, indexObjects, type ObjectIndex, type Typed } from './object-index.ts';
 import { type MtlsLookup, mtlsLookup } from './peer-authentication.ts';
 import { type PortClaims, portClaims } from './port-claims.ts';
 import { protocolOf } from './protocols.ts';
@@ -65,11 +65,11 @@ const VIP_RANGE_V4 = '240.240.0.0/16';
  * is what translation remembers its results by. The views are those of `buildMeshView`.
  */
 export function createMeshViews(): (input: MeshViewInput) => MeshView {
-  const { recall, endOfView } = createRecall();
+  const recall = createRecall();
   let last: MeshView | undefined;
   return (input) => {
     last = share(last, buildMeshView(input, recall));
-    endOfView();
+    recall.endOfView();
     return last;
   };
 }
@@ -78,13 +78,15 @@ export function createMeshViews(): (input: MeshViewInput) => MeshView {
 export function buildMeshView(input: MeshViewInput, recall: Recall = RECALL_NOTHING): MeshView {
   const { desired, endpoints, workloads, host, reservedPorts } = input;
   const objects = indexObjects(desired.objects, recall);
-  const mtls = recall('mtls', objects('PeerAuthentication'), [], () => mtlsLookup(objects));
-  const far = gatewayNetworks(objects, host.network);
-  const behindGateway = (network: string | undefined) => network !== undefined && far.has(network);
-  const members = membersByNamespace({ desired, endpoints, objects, mtls, behindGateway, recall });
-  const services = buildServices({ desired, objects, members, host, recall });
+  const mtls = recall.part('mtls', objects('PeerAuthentication'), [], () => mtlsLookup(objects));
+  const { members, services } = recall.whole('services', factsOfServices(input, objects, mtls), (parts) => {
+    const far = gatewayNetworks(objects, host.network);
+    const behindGateway = (network: string | undefined) => network !== undefined && far.has(network);
+    const members = membersByNamespace({ desired, endpoints, objects, mtls, behindGateway, recall: parts });
+    return { members, services: buildServices({ desired, objects, members, host, recall: parts }) };
+  });
   const config = objects<MeshConfigSpec>('MeshConfig')[0];
-  const mesh = recall('mesh', '', [config], () => meshSettings(config));
+  const mesh = recall.part('mesh', '', [config], () => meshSettings(config));
   const localityLb = config?.spec.localityLbSetting;
   const concurrency = proxyConcurrency(objects, workloads, config?.spec.defaultConfig?.concurrency);
   const claims = portClaims(reservedPorts ?? new Set());
@@ -103,15 +105,32 @@ export function buildMeshView(input: MeshViewInput, recall: Recall = RECALL_NOTH
     gateways: gateways.listeners,
     gatewayProblems: gateways.problems,
     portProblems: claims.problems,
-    services: services.map(({ view }) => recall('under mesh', view, [mesh], () => underMesh(view, mesh))),
+    services: services.map(({ view }) => recall.part('under mesh', view, [mesh], () => underMesh(view, mesh))),
     virtualServices: virtualServiceViews(objects, recall).map((vs) =>
-      recall('exported', vs, [mesh], () => exported(vs, mesh.exportTo.virtualServices)),
+      recall.part('exported', vs, [mesh], () => exported(vs, mesh.exportTo.virtualServices)),
     ),
     destinationRules: objects<DestinationRuleSpec>('DestinationRule').map((rule) =>
-      recall('view', rule, [mesh], () => exported(ruleView(rule), mesh.exportTo.destinationRules)),
+      recall.part('view', rule, [mesh], () => exported(ruleView(rule), mesh.exportTo.destinationRules)),
     ),
     revokedNames: [...desired.revokedHosts].map((id) => hostDnsName(desired.trustDomain, id)).sort(compare),
   };
+}
+
+/** All that members and services are made of: kinds of objects, VIPs, grants, hosts and how they are, and who looks. */
+function factsOfServices(
+  { desired, endpoints, host }: MeshViewInput,
+  objects: ObjectIndex,
+  mtls: MtlsLookup,
+): readonly unknown[] {
+  const kinds = ['Service', 'ServiceEntry', 'WorkloadGroup', 'WorkloadEntry', 'Gateway'].map((kind) => objects(kind));
+  const facts: unknown[] = [...kinds, mtls, desired.trustDomain, host.id, host.network, host.addresses.join()];
+  facts.push(desired.vips.size, desired.hosts.size, desired.revokedHosts.size);
+  for (const [name, vip] of desired.vips) facts.push(name, vip);
+  for (const [id, grant] of desired.hosts) facts.push(id, grant);
+  facts.push(...desired.revokedHosts);
+  for (const [id, { liveness, record, provenAddresses }] of endpoints.hosts)
+    facts.push(id, liveness, record, provenAddresses);
+  return facts;
 }
 
 /** The host with its place: agent.yaml's, else that of the first of its workloads whose WorkloadGroup has one (Istio does so for its VMs). */

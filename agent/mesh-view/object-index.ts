@@ -28,7 +28,7 @@ export function indexObjects(
   for (const [kind, list] of byKind)
     sorted.set(
       kind,
-      recall('objects', kind, list, () => list.toSorted(older).map(typed)),
+      recall.part('objects', kind, list, () => list.toSorted(older).map(typed)),
     );
   return <Spec>(kind: string) => (sorted.get(kind) ?? NONE) as readonly Typed<Spec>[];
 }

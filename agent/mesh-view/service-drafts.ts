@@ -71,7 +71,7 @@ function serviceDraft(service: Typed<ServiceSpec>, sources: DraftSources): Draft
   const members = sources.select(spec.selector ?? {}, namespace);
   const local = spec.internalTrafficPolicy === 'Local';
   const here = local ? [sources.host.id, ...sources.host.addresses].join() : '';
-  return sources.recall('draft', service, [sources.desired.vips.get(host), here, ...members], () => {
+  return sources.recall.part('draft', service, [sources.desired.vips.get(host), here, ...members], () => {
     const near = local ? members.map((member) => onHost(member, sources.host)) : members;
     return draftOf(service, host, vipsOf(host, sources.desired), near);
   });
@@ -113,7 +113,7 @@ function entryDrafts(entry: Typed<ServiceEntrySpec>, sources: DraftSources): Dra
   return (spec.hosts ?? []).map((hostName, index) => {
     const host = hostName.toLowerCase();
     const inputs = [desired.vips.get(host), desired.trustDomain, ...chosen];
-    return recall(`draft ${index}`, entry, inputs, () => draftOfEntry(entry, host, desired, chosen));
+    return recall.part(`draft ${index}`, entry, inputs, () => draftOfEntry(entry, host, desired, chosen));
   });
 }
 

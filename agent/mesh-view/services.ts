@@ -29,7 +29,7 @@ export function buildServices(sources: ServiceSources): readonly BuiltService[] 
   return [...byId.entries()]
     .sort((a, b) => compare(a[0], b[0]))
     .map(([, same]) =>
-      recall('service', same[0] as Draft, [network, ...same], () =>
+      recall.part('service', same[0] as Draft, [network, ...same], () =>
         build(merge(same), same.map((draft) => draft.key).sort(compare), reach),
       ),
     );

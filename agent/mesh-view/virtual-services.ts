@@ -17,7 +17,7 @@ export function virtualServiceViews(objects: ObjectIndex, recall: Recall): Virtu
     .filter((one) => !isDelegate(one))
     .map((one) => {
       const roots = (one.spec.http ?? []).some((rule) => rule.delegate !== undefined);
-      return recall('view', one, roots ? [...delegates.values()] : [], () =>
+      return recall.part('view', one, roots ? [...delegates.values()] : [], () =>
         viewOf(one, roots ? mergeDelegates(one, (name) => delegates.get(name)) : undefined),
       );
     });

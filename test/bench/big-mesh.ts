@@ -7,6 +7,8 @@ export interface MeshSize {
   readonly hosts: number;
   /** Workload identities of the host whose view is taken. */
   readonly identities?: number;
+  /** Each of them in a namespace of its own; else all are in that of the services. */
+  readonly apart?: boolean;
 }
 
 /** The VirtualService of service number `i`; another `timeout` is another version of it. */
@@ -30,16 +32,19 @@ function rule(i: number): MeshObject {
 }
 
 /** Objects, hosts and VIPs. Service i is served by hosts 2i and 2i+1, modulo their number; host h0 is the one whose view is taken. */
-export function bigMesh({ services, hosts, identities = 1 }: MeshSize): TestMesh {
+export function bigMesh({ services, hosts, identities = 1, apart = false }: MeshSize): TestMesh {
   const numbers = [...Array(services).keys()];
   const served = Array.from({ length: hosts }, (): string[] => []);
   for (const i of numbers) for (const k of [0, 1]) served[(2 * i + k) % hosts]?.push(`default/svc${i}`);
-  const own = [...Array(identities).keys()].map((k) => `default/client${k}`);
+  const clients = [...Array(identities).keys()].map((k) => ({
+    name: `client${k}`,
+    namespace: apart ? `clients${k}` : 'default',
+  }));
   const objects = [
     ...numbers.map((i) => group(`svc${i}`, { http: 9000 + (i % 1000) }, { labels: { version: 'v1' } })),
     ...numbers.map((i) => service(`svc${i}`, [{ name: 'http', port: 8000, targetPort: 9000 + (i % 1000) }])),
     ...numbers.filter((i) => i % 5 === 0).flatMap((i) => [route(i), rule(i)]),
-    ...own.map((id) => group(id.slice('default/'.length), {})),
+    ...clients.map(({ name, namespace }) => group(name, {}, { namespace })),
   ];
   const vips = numbers.map((i): [string, { v4: string; v6: string }] => [
     `svc${i}.default.svc.cluster.local`,
@@ -52,6 +57,7 @@ export function bigMesh({ services, hosts, identities = 1 }: MeshSize): TestMesh
       groups,
     }),
   );
+  const own = clients.map(({ name, namespace }) => `${namespace}/${name}`);
   const self: TestHost = { id: 'h0', addresses: ['10.0.0.1'], groups: own };
   return { objects, hosts: [self, ...all], vips: Object.fromEntries(vips), self: 'h0' };
 }
