@@ -101,6 +101,10 @@ async function list(machine: Machine, execProbes: readonly (readonly string[])[]
   );
 }
 
+/** reviews answers a's client so. */
+const untilServed = (what: string, machine: Machine, status: number) =>
+  eventually(what, 20_000, async () => (await get(machine, 'client', 'http://reviews:9080/')).status === status);
+
 const probeFiles = async (machine: Machine) =>
   (await machine.must("find /etc/systemd/system /run -maxdepth 1 -name 'mesh-probe-*'")).split('\n').filter(Boolean);
 
@@ -202,8 +206,6 @@ const ROWS: readonly (readonly [string, Row])[] = [
   [
     'an exec probe: systemd runs what agent.yaml lists, as the unit’s user, and its status decides',
     async (t, { hosts: [a, b], meshctl }) => {
-      const untilStatus = (what: string, status: number) =>
-        eventually(what, 20_000, async () => (await get(a!, 'client', 'http://reviews:9080/')).status === status);
       const untilSaid = (what: RegExp) =>
         eventually(`status says ${what}`, 20_000, async () => what.test((await status(b!)).problems?.join('\n') ?? ''));
       const left = async (file: string) => (await b!.exec(`cat /var/lib/check/${file}`)).out;
@@ -213,7 +215,7 @@ const ROWS: readonly (readonly [string, Row])[] = [
       await eventually('two units and a socket', 10_000, async () => (await probeFiles(b!)).length === 3);
       await meshctl('apply -f -', probedBy(CHECK));
       await eventually('it was run', 20_000, async () => (await left('words')) !== '');
-      await untilStatus('healthy, so it serves', 200);
+      await untilServed('healthy, so it serves', a!, 200);
       t.equal(await left('words'), `${CHECK.slice(1).join('\n')}\n`, 'word for word');
       t.equal(await left('user'), 'reviews\n');
 
@@ -226,42 +228,48 @@ const ROWS: readonly (readonly [string, Row])[] = [
         );
 
       await b!.must('rm /var/lib/check/ok');
-      await untilStatus('it leaves load balancing', 503);
+      await untilServed('it leaves load balancing', a!, 503);
       await untilSaid(/default\/reviews: probe failing: exec \["\/usr\/local\/bin\/check", .*: exit status 7/);
       await b!.must('touch /var/lib/check/ok');
-      await untilStatus('and comes back', 200);
+      await untilServed('and comes back', a!, 200);
+      const metrics = await b!.must('curl -s http://127.0.0.1:15020/metrics');
+      const [sum, count] = ['sum', 'count'].map((what) =>
+        Number(
+          new RegExp(`^mesh_agent_probe_duration_seconds_${what}{group="default/reviews"} (.*)`, 'm').exec(
+            metrics,
+          )?.[1],
+        ),
+      );
+      t.ok(count! > 0, `a probe took ${Math.round((sum! / count!) * 1000)} ms on average of ${count}`);
 
       await b!.must('touch /var/lib/check/hang');
       await untilSaid(/probe failing: exec .*: no answer within 2 s/);
       await b!.must('rm /var/lib/check/hang');
-      await untilStatus('it does not hang any more', 200);
+      await untilServed('it does not hang any more', a!, 200);
       t.not((await b!.exec('pgrep -x -u reviews sleep')).code, 0, 'what hung is gone, with its children');
 
       await b!.must('useradd --system else');
       b!.write('/etc/systemd/system/reviews.service.d/user.conf', '[Service]\nUser=else\n');
       await b!.must('systemctl daemon-reload && systemctl restart reviews');
       await eventually('run as the unit’s new user', 20_000, async () => (await left('user')) === 'else\n');
-      await untilStatus('it serves', 200);
+      await untilServed('it serves', a!, 200);
       await b!.must(
         'rm /etc/systemd/system/reviews.service.d/user.conf && systemctl daemon-reload && systemctl restart reviews',
       );
       await eventually('and back', 20_000, async () => (await left('user')) === 'reviews\n');
-      await untilStatus('it serves', 200);
+      await untilServed('it serves', a!, 200);
       await eventually('units of one user', 10_000, async () => (await probeFiles(b!)).length === 3);
 
       await meshctl('apply -f -', probedBy(['/usr/bin/touch', '/var/lib/check/unlisted']));
       await untilSaid(/add \["\/usr\/bin\/touch", .*\] to workloads\[\]\.execProbes .* of host b/);
-      await untilStatus('a command that is not listed is no success', 503);
+      await untilServed('a command that is not listed is no success', a!, 503);
       t.not((await b!.exec('test -e /var/lib/check/unlisted')).code, 0, 'nor is it run');
 
       const { out } = await b!.exec("journalctl -q -o cat -u 'mesh-probe-*@*'");
       t.equal(out, '', 'no run leaves a line in the journal');
       t.equal(await b!.must("systemctl list-units --all --no-legend --plain 'mesh-probe-*@*'"), '', 'nor a unit');
-      await list(b!, []);
-      await eventually('no longer listed, all of it is gone', 10_000, async () => (await probeFiles(b!)).length === 0);
-      t.notMatch(await b!.must("systemctl list-units --all --no-legend --plain 'mesh-probe-*'"), /./);
-      await meshctl('apply -f -', group('reviews', 9080));
-      await untilStatus('without a probe it serves', 200);
+      await meshctl('apply -f -', probedBy(CHECK));
+      await untilServed('it serves', a!, 200);
     },
   ],
   [
@@ -283,6 +291,18 @@ const ROWS: readonly (readonly [string, Row])[] = [
         );
       }
       t.notMatch(JSON.stringify(await status(b!)), /older than the rules/);
+    },
+  ],
+  [
+    'an exec probe that was listed is at work after the reboot; no longer listed, all of it is gone',
+    async (t, { hosts: [a, b], meshctl }) => {
+      const listening = (await probeFiles(b!)).find((path) => path.endsWith('.sock'));
+      t.ok(listening, 'its socket listens');
+      await list(b!, []);
+      await eventually('no longer listed, all of it is gone', 10_000, async () => (await probeFiles(b!)).length === 0);
+      t.notMatch(await b!.must("systemctl list-units --all --no-legend --plain 'mesh-probe-*'"), /./);
+      await meshctl('apply -f -', group('reviews', 9080));
+      await untilServed('without a probe it serves', a!, 200);
     },
   ],
   [
