@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { errorLine, hasCode, MeshError } from '../../api/errors.ts';
 import { delay } from '../../runtime/clock.ts';
-import { UNIT_NAME } from '../config.ts';
 import { createExec, type Exec } from '../host/exec.ts';
 import { createSockets, type Sockets } from '../host/sockets.ts';
 import { createUsers, type Users } from '../host/users.ts';
@@ -12,10 +11,9 @@ import { detectBackend } from './backend.ts';
 import { REDIRECT_FILES } from './client.ts';
 import { readOwn, readUntrusted, writeUntrusted } from './files.ts';
 import { checkListeners, judgeInbound } from './listeners.ts';
-import { orderUnits, planOrder, type Wanted } from './order.ts';
+import { askForOrder, orderUnits, wantedOf } from './order.ts';
 import { planText } from './plan.ts';
 import { neverPorts, permit, type RedirectPolicy } from './policy.ts';
-import type { ListedCommand } from './probe-units.ts';
 import { readResolved, resolvedStands, resolverOf } from './resolved.ts';
 import type { RedirectResult } from './result.ts';
 import { readLo } from './routes.ts';
@@ -209,7 +207,11 @@ async function apply(run: Run): Promise<number> {
     run.print(
       `redirect: ${outcome.changed ? 'rules written' : 'no change'} (${outcome.backend}, ${outcome.families.join(' and ')})\n`,
     );
-    await askForOrder(run).catch((error: unknown) => run.print(`redirect: ${errorLine(error)}\n`));
+    // A unit that runs as another user now has its commands run as that one: root's other oneshot, which may write units, is asked to look again.
+    if (run.config.workloads.some(({ execProbes }) => execProbes.length > 0))
+      await wantedOf(run.config, run.users)
+        .then((wanted) => askForOrder(run.apply.exec, wanted))
+        .catch((error: unknown) => run.print(`redirect: ${errorLine(error)}\n`));
     return 0;
   } catch (error) {
     const code = error instanceof MeshError ? error.code : 'REDIRECT_FAILED';
@@ -267,38 +269,12 @@ async function clean(run: Run, status: 'cleaned' | 'reverted'): Promise<number> 
 
 /** For mesh-order.service. */
 async function order(run: Run): Promise<number> {
-  run.print(await orderUnits(run.apply.exec, await wantedOf(run), run.dryRun));
+  run.print(await orderUnits(run.apply.exec, await wantedOf(run.config, run.users), run.dryRun));
   return 0;
 }
 
-/** What agent.yaml asks of systemd. A command is run by no user that could not be a workload's (agent/workloads/bind.ts). */
-async function wantedOf({ config, users }: Run): Promise<Wanted> {
-  const units = config.workloads.map(({ user }) => user).filter((user) => UNIT_NAME.test(user));
-  const commands: ListedCommand[] = [];
-  const problems: string[] = [];
-  for (const { group, user, execProbes } of config.workloads) {
-    if (execProbes.length === 0) continue;
-    const [uid, ...own] = await Promise.all(
-      [user, config.proxyUser, config.agentUser].map((name) => users.uid(name).catch(ignoreUnknown)),
-    );
-    if (uid === undefined || uid === 0 || own.includes(uid))
-      problems.push(`${group}: execProbes are not run: ${user} ${uid === undefined ? 'is not known' : 'may not'}`);
-    else commands.push(...execProbes.map((command) => ({ group, uid, command })));
-  }
-  return { units, commands, problems, agentUser: config.agentUser };
-}
-
-/** A unit that runs as another user now has its commands run as that one: root's other oneshot, which may write units, is asked to look again. */
-async function askForOrder(run: Run): Promise<void> {
-  if (run.config.workloads.every(({ execProbes }) => execProbes.length === 0)) return;
-  const { write, remove } = await planOrder(await wantedOf(run));
-  if (write.length + remove.length === 0) return;
-  const { code, stderr } = await run.apply.exec('systemctl', ['start', '--no-block', 'mesh-order.service']);
-  if (code !== 0) run.print(`redirect: units of exec probes are not up to date: ${stderr.trim()}\n`);
-}
-
 async function plan(run: Run): Promise<number> {
-  run.print(await orderUnits(run.apply.exec, await wantedOf(run), true));
+  run.print(await orderUnits(run.apply.exec, await wantedOf(run.config, run.users), true));
   const policy = await policyOf(run);
   const spec = permit(await readSpec(run), policy);
   const [backend, families] = await Promise.all([detectBackend(run.apply.exec), usableFamilies(spec.families)]);

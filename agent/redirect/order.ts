@@ -1,5 +1,11 @@
-import { MeshError } from '../../api/errors.ts';
+/**
+ * What agent.yaml asks of systemd, and the one place where it is done: mesh-order.service, root's. In: agent.yaml, users. Out: files of ours in
+ * /etc/systemd/system, sockets that run. Must never: take a word of the agent's or of an operator's objects, or touch a file that is not ours.
+ */
+import { hasCode, MeshError } from '../../api/errors.ts';
+import { UNIT_NAME } from '../config.ts';
 import type { Exec } from '../host/exec.ts';
+import type { Users } from '../host/users.ts';
 import { planDropIns } from './drop-ins.ts';
 import { FOLDER, filesText, writeFiles } from './own-files.ts';
 import { type ListedCommand, type ProbeUnitPlan, planProbeUnits } from './probe-units.ts';
@@ -14,7 +20,49 @@ export interface Wanted {
   readonly agentUser: string;
 }
 
+/** The part of agent.yaml that says it. */
+export interface OrderConfig {
+  readonly workloads: readonly {
+    readonly group: string;
+    readonly user: string;
+    readonly execProbes: readonly (readonly string[])[];
+  }[];
+  readonly proxyUser: string;
+  readonly agentUser: string;
+}
+
 const SYSTEMCTL_MS = 30_000;
+
+/** Commands run as no user that could not be a workload's, by whatever name (agent/workloads/bind.ts). */
+export async function wantedOf(config: OrderConfig, users: Users): Promise<Wanted> {
+  const uidOf = (name: string) =>
+    users.uid(name).catch((error: unknown) => {
+      if (!hasCode(error, 'USER_UNKNOWN')) throw error;
+    });
+  const commands: ListedCommand[] = [];
+  const problems: string[] = [];
+  for (const { group, user, execProbes } of config.workloads) {
+    if (execProbes.length === 0) continue;
+    const uid = await uidOf(user);
+    const own = [0, await uidOf(config.proxyUser), await uidOf(config.agentUser)];
+    if (uid === undefined || own.includes(uid))
+      problems.push(`${group}: execProbes are not run: ${user} ${uid === undefined ? 'is not known' : 'may not'}`);
+    else commands.push(...execProbes.map((command) => ({ group, uid, command })));
+  }
+  const units = config.workloads.map(({ user }) => user).filter((user) => UNIT_NAME.test(user));
+  return { units, commands, problems, agentUser: config.agentUser };
+}
+
+/** Has mesh-order.service do it, where there is something to do: for who may not write units. Throws REDIRECT_ORDER. */
+export async function askForOrder(exec: Exec, wanted: Wanted, folder?: string): Promise<void> {
+  const { write, remove } = await planOrder(wanted, folder);
+  if (write.length + remove.length > 0) await systemctl(exec, 'start', '--no-block', 'mesh-order.service');
+}
+
+async function systemctl(exec: Exec, ...args: string[]): Promise<void> {
+  const { code, stderr } = await exec('systemctl', args, { timeoutMs: SYSTEMCTL_MS });
+  if (code !== 0) throw new MeshError('REDIRECT_ORDER', `systemctl ${args[0]}: ${stderr.trim()}`);
+}
 
 /** What is to be changed so that systemd has what agent.yaml asks of it, and no more. Reads only. `folder` is for tests. */
 export async function planOrder(wanted: Wanted, folder = FOLDER): Promise<ProbeUnitPlan> {
@@ -34,17 +82,13 @@ export async function planOrder(wanted: Wanted, folder = FOLDER): Promise<ProbeU
  */
 export async function orderUnits(exec: Exec, wanted: Wanted, dryRun: boolean, folder?: string): Promise<string> {
   const plan = await planOrder(wanted, folder);
-  const systemctl = async (...args: string[]) => {
-    const { code, stderr } = await exec('systemctl', args, { timeoutMs: SYSTEMCTL_MS });
-    if (code !== 0) throw new MeshError('REDIRECT_ORDER', `systemctl ${args[0]}: ${stderr.trim()}`);
-  };
   if (!dryRun) {
     const { run, changed, stop } = plan.sockets;
     // while systemd still knows them
-    if (stop.length > 0) await systemctl('stop', ...stop);
-    if (await writeFiles(plan)) await systemctl('daemon-reload');
-    if (changed.length > 0) await systemctl('restart', ...changed);
-    if (run.length > 0) await systemctl('start', ...run);
+    if (stop.length > 0) await systemctl(exec, 'stop', ...stop);
+    if (await writeFiles(plan)) await systemctl(exec, 'daemon-reload');
+    if (changed.length > 0) await systemctl(exec, 'restart', ...changed);
+    if (run.length > 0) await systemctl(exec, 'start', ...run);
   }
   return filesText(plan);
 }

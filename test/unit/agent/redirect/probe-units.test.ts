@@ -3,8 +3,9 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { probeSocket, probeUnit } from '../../../../agent/host/probe-unit.ts';
-import { orderUnits, type Wanted } from '../../../../agent/redirect/order.ts';
+import { askForOrder, orderUnits, type Wanted, wantedOf } from '../../../../agent/redirect/order.ts';
 import { type ListedCommand, planProbeUnits, quote } from '../../../../agent/redirect/probe-units.ts';
+import { MeshError } from '../../../../api/errors.ts';
 
 const CHECK: ListedCommand = { group: 'default/web', uid: 1001, command: ['/usr/local/bin/check', '--fast'] };
 const OTHER: ListedCommand = { group: 'default/db', uid: 1002, command: ['/usr/local/bin/check', '--fast'] };
@@ -152,3 +153,52 @@ t.test(
     await t.rejects(order([CHECK]), { code: 'REDIRECT_ORDER', message: 'systemctl start: it did not' });
   },
 );
+
+t.test('commands run as no user but a workload’s, whatever name leads to it', async (t) => {
+  const uids: Record<string, number> = { web: 1001, toor: 0, 'mesh-agent': 990, 'mesh-proxy': 991, alias: 990 };
+  const users = {
+    async uid(name: string) {
+      const uid = uids[name];
+      if (uid === undefined) throw new MeshError('USER_UNKNOWN', `no such user: ${name}`);
+      return uid;
+    },
+  };
+  const of = (user: string, execProbes = [['/c']]) => ({ group: `default/${user}`, user, execProbes });
+  const wanted = (...workloads: ReturnType<typeof of>[]) =>
+    wantedOf({ workloads, proxyUser: 'mesh-proxy', agentUser: 'mesh-agent' }, users);
+  t.strictSame((await wanted(of('web'))).commands, [{ group: 'default/web', uid: 1001, command: ['/c'] }]);
+  for (const [user, problem] of [
+    ['toor', /^default\/toor: execProbes are not run: toor may not$/],
+    ['alias', /may not/],
+    ['mesh-proxy', /may not/],
+    ['nobody-here', /is not known/],
+  ] as const)
+    t.match(await wanted(of('web'), of(user)), { commands: { length: 1 }, problems: [problem] }, user);
+  t.strictSame(await wanted(of('x.service', [])), {
+    units: ['x.service'],
+    commands: [],
+    problems: [],
+    agentUser: 'mesh-agent',
+  });
+});
+
+t.test('who may not write units asks for it only where there is something to do', async (t) => {
+  const { folder, order } = setUp(t);
+  const calls: string[] = [];
+  const ask = (commands: readonly ListedCommand[]) =>
+    askForOrder(
+      async (file, args) => {
+        calls.push([file, ...args].join(' '));
+        return { code: 0, stdout: '', stderr: '' };
+      },
+      { units: [], commands, problems: [], agentUser: 'mesh-agent' },
+      folder,
+    );
+  await ask([CHECK]);
+  t.strictSame(calls, ['systemctl start --no-block mesh-order.service']);
+  await order([CHECK]);
+  await ask([CHECK]);
+  t.equal(calls.length, 1);
+  await ask([{ ...CHECK, uid: 1003 }]);
+  t.equal(calls.length, 2, 'another user');
+});
