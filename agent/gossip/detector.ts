@@ -136,9 +136,11 @@ export function createDetector(
     m.probeAt = undefined;
     busy.add(m);
     const factor = suspects > Math.max(options.massFrom, members.size / 8) ? options.massFactor : 1;
+    const endAt = now + factor * options.roundMs + 3 * lag;
     m.round = {
-      indirectAt: now + factor * options.directMs + 2 * lag,
-      endAt: now + factor * options.roundMs + 3 * lag,
+      // the rest of the round after them is as long as ever: what comes back while a long round lasts is still asked
+      indirectAt: endAt - (options.roundMs - options.directMs) - lag,
+      endAt,
       asked: false,
       via: [],
     };
