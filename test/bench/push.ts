@@ -3,7 +3,8 @@
  * last of them and to real Envoys, beside the peer's figures (issue 5). 100 agents: two with an Envoy each in a process of their own, the
  * others in one more process, without Envoy. Config goes as it does in the product: from the controller to eight hosts, from them by gossip;
  * gossip of config is without a network (5 to 25 ms a hop). Real gossip carries host records, among ten hosts. Two processes of hosts share
- * this machine's cores with everything else: times to the last host have the CPU of a hundred hosts in them. BENCH_PUSH_PUSHES=8.
+ * this machine's cores with everything else: times to the last host have the CPU of a hundred hosts in them (BENCH_PUSH_HOSTS=20: of twenty, and
+ * the same way to go). BENCH_PUSH_PUSHES=8.
  */
 import { fork } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -21,7 +22,7 @@ import { type Row, tableOf } from './push-table.ts';
 import { createPushWorld, type World } from './push-world.ts';
 import { median, percentile, round } from './stats.ts';
 
-const SIZE = { services: 500, hosts: 100 };
+const SIZE = { services: 500, hosts: Number(process.env.BENCH_PUSH_HOSTS ?? 100) };
 /** Agents with an Envoy; then those with a gossip room for host records, one of which is the host whose endpoint changes. */
 const WITH_ENVOY = 2;
 const WITH_RECORDS = 10;
