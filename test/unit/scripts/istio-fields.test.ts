@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { test } from 'tap';
 import { ENFORCED, ENFORCED_VALUES, REFUSED, REFUSED_KINDS } from '../../../api/resources/enforced-fields.ts';
+import { THIS_VERSION } from '../../../api/resources/enforcement.ts';
 import { KINDS } from '../../../api/resources/registry.ts';
 import { fieldSchemas } from '../../../api/resources/schemas.ts';
 import type { StructuralSchema } from '../../../api/resources/structural.ts';
@@ -36,7 +37,7 @@ test('enforced and refused paths are fields that the kinds have', async (t) => {
 
 test('every kind that can be pushed is enforced, or harmless, or refused whole with a reason', async (t) => {
   for (const { kind } of KINDS.filter((info) => info.stored)) {
-    const places = [ENFORCED[kind], REFUSED[kind], REFUSED_KINDS[kind]].filter((one) => one !== undefined);
+    const places = [THIS_VERSION.fields[kind], REFUSED[kind], REFUSED_KINDS[kind]].filter((one) => one !== undefined);
     t.ok(places.length > 0, kind);
     if (REFUSED_KINDS[kind] !== undefined) t.equal(places.length, 1, `${kind} is either`);
   }
