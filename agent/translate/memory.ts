@@ -5,7 +5,7 @@
  */
 import type { ClientView } from '../mesh-view/lookup.ts';
 import { share } from '../mesh-view/share.ts';
-import type { ServiceView } from '../mesh-view/view.ts';
+import type { DestinationRuleView, ServiceView } from '../mesh-view/view.ts';
 
 export interface Memory {
   /**
@@ -89,7 +89,7 @@ export function createMemory(): Memory & { endOfRun(): void } {
       for (const what of whats) {
         const parts = before.get(what);
         const asked = now.get(what);
-        if (parts === undefined) continue;
+        if (parts === undefined || parts === asked) continue;
         if (asked !== undefined) for (const [key, made] of asked) parts.set(key, made);
         now.set(what, parts);
       }
@@ -174,14 +174,26 @@ export function ruleStore(id: string): string {
   return `rule ${id}`;
 }
 
-/** The client with DestinationRules that stay the same objects from run to run. `id`: what tells this client from others of the host. */
-export function withSteadyRules(client: ClientView, id: string, memory: Memory): ClientView {
-  const rules = new Map<unknown, ReturnType<ClientView['destinationRule']>>();
+/**
+ * The client with DestinationRules that stay the same objects from run to run. `id`: what tells this client from others of the host; `rules`:
+ * those that it follows are found among.
+ */
+export function withSteadyRules(
+  client: ClientView,
+  id: string,
+  rules: readonly DestinationRuleView[],
+  memory: Memory,
+): ClientView {
+  type Found = { readonly rule: ReturnType<ClientView['destinationRule']> };
   const what = ruleStore(id);
+  const known = memory.whole([`rules ${id}`, what], [rules], () => new WeakMap<ServiceView, Found>());
   const destinationRule: ClientView['destinationRule'] = (service) => {
-    if (!rules.has(service))
-      rules.set(service, memory.keep(what, serviceKey(service), client.destinationRule(service)));
-    return rules.get(service);
+    let found = known.get(service);
+    if (found === undefined) {
+      found = { rule: memory.keep(what, serviceKey(service), client.destinationRule(service)) };
+      known.set(service, found);
+    }
+    return found.rule;
   };
   return { ...client, destinationRule };
 }

@@ -141,7 +141,13 @@ function clientsOf(view: MeshView, memory: Memory): ReadonlyMap<WorkloadView, Cl
     view.workloads.map((workload) => {
       const { namespace, labels, egress, egressProxy } = workload;
       const id = JSON.stringify([namespace, keys.map((key) => labels[key] ?? null), egress, egressProxy?.host]);
-      const made = () => withSteadyRules(clientView(view, namespace, labels, egress, egressProxy?.host), id, memory);
+      const made = () =>
+        withSteadyRules(
+          clientView(view, namespace, labels, egress, egressProxy?.host),
+          id,
+          view.destinationRules,
+          memory,
+        );
       const client = known.get(id) ?? { client: made(), id };
       known.set(id, client);
       return [workload, client];
