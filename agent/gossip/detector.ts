@@ -85,6 +85,8 @@ interface Member {
   accusedAt: number | undefined;
   /** The round was started on another's word, which everybody has: no need to repeat it. */
   secondHand: boolean;
+  /** A newer record gave it its rounds back since it answered last. */
+  excused: boolean;
   reason: string;
 }
 
@@ -260,6 +262,7 @@ export function createDetector(
       since: probeAt,
       accusedAt: undefined,
       secondHand: false,
+      excused: false,
       reason: 'first probe',
     };
     members.set(host, fresh);
@@ -279,7 +282,11 @@ export function createDetector(
       }
       m.epoch = epoch;
       m.counter = counter;
+      // Once between two answers: a host that renews its record and never answers dies all the same.
+      const spent = m.liveness === 'suspect' && m.excused && !left;
+      if (spent) return;
       m.failed = 0;
+      m.excused = m.liveness === 'suspect';
       busy.add(m);
       if (left) {
         become(m, 'left');
@@ -311,6 +318,7 @@ export function createDetector(
       if (m === undefined || m.liveness === 'left') return [];
       m.round = undefined;
       m.failed = 0;
+      m.excused = false;
       if (!m.answered) m.probeAt = undefined; // the first probe is not needed any more
       m.answered = true;
       if (m.liveness === 'dead') revive(now);

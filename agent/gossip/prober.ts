@@ -157,7 +157,7 @@ export function createProber(deps: ProberDeps): Prober {
     const open = pings.answer(id, from, now);
     if (open === undefined || open.to !== undefined) return deps.onDrop('unasked');
     if (!transport.isProof(open.host, id, proof)) return deps.onDrop('forged');
-    run(detector.onAck(open.host, now));
+    answered(open.host, now);
   };
   const onAck = (from: string, id: string, load: PeerLoad | undefined) => {
     const now = clock.monotonic();
@@ -169,7 +169,13 @@ export function createProber(deps: ProberDeps): Prober {
     answers.set(host, { rttMs, at: now, ...(load && { load }), from: isGossip ? to : answers.get(host)?.from });
     deps.onAnswer(rttMs);
     if (table.prove(host, to.address)) deps.onProven(host, to.address);
+    answered(host, now);
+  };
+  const answered = (host: string, now: number) => {
+    const before = detector.nextAt();
     run(detector.onAck(host, now));
+    // a dead one's answer has the other dead tried at once; a timer that came later would look like a lag of this host
+    if (detector.nextAt() < before) schedule();
   };
   /** One timer, at the detector's next deadline. */
   const schedule = () => {

@@ -180,6 +180,18 @@ t.test('a newer record gives a suspect its rounds back', async (t) => {
   t.equal(detector.liveness('h1'), 'suspect', 'not dead at 2.3 s after the first probe');
 });
 
+t.test('records without end keep no silent host a suspect', async (t) => {
+  const detector = mesh(['h1', 'h2']);
+  run(detector, 0, 6000, () => true);
+  detector.probeSoon('h1', 6000, 'x');
+  let died: number | undefined;
+  for (let now = 6500, counter = 2; now < 20_000 && died === undefined; now += 500) {
+    detector.onRecord('h1', { epoch: 1, counter: counter++ }, false, now);
+    died = verdicts(run(detector, now, now + 500, (h) => h !== 'h1')).find((v) => v.liveness === 'dead')?.at;
+  }
+  t.ok(died !== undefined && died < 6000 + 2 * 2600, `dead at ${died}`);
+});
+
 t.test('a host that never answered gets time to learn this boot’s key', async (t) => {
   const detector = mesh(['h1']);
   const seen = verdicts(run(detector, 0, 12_000, () => false));

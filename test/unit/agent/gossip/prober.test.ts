@@ -5,9 +5,10 @@ import { createEndpointTable } from '../../../../agent/gossip/endpoint-table.ts'
 import { createProber } from '../../../../agent/gossip/prober.ts';
 import { createSwimTransport } from '../../../../agent/gossip/swim-transport.ts';
 import type { SwimPacket } from '../../../../api/gossip/swim-packet.ts';
-import { systemClock } from '../../../../runtime/clock.ts';
+import { type Clock, systemClock } from '../../../../runtime/clock.ts';
 import { silentLogger } from '../../../../runtime/log.ts';
 import { record, verified } from '../../../builders/gossip.ts';
+import { createFakeClock } from '../../../fakes/fake-clock.ts';
 
 let port = 40_000 + (process.pid % 20_000);
 const ip = '127.0.0.1';
@@ -21,7 +22,7 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 /** A real prober that knows `peers` by record; `verdicts` and `drops` are what it said. */
-async function prober(t: Test, host: string) {
+async function prober(t: Test, host: string, clock: Clock = systemClock) {
   const listen = { address: ip, port: port++ };
   const table = createEndpointTable(host);
   const verdicts: string[] = [];
@@ -38,7 +39,7 @@ async function prober(t: Test, host: string) {
     onAnswer: () => {},
     onDrop: (reason) => drops.push(reason),
     onBytes: () => {},
-    clock: systemClock,
+    clock,
     random: Math.random,
     log: silentLogger,
   });
@@ -92,4 +93,40 @@ t.test('a host that only others reach is alive; a relay that lies keeps nobody a
   honest = false;
   await until(() => a.verdicts.includes('c dead'));
   t.ok(a.drops.includes('forged'), 'made-up answers are dropped and counted');
+});
+
+t.test('a dead host that answers is no lag of the one that hears it', async (t) => {
+  const clock = createFakeClock();
+  const a = await prober(t, 'a', clock);
+  const listen = { address: ip, port: port++ };
+  let silent = true;
+  const b = createSwimTransport({
+    host: 'b',
+    listen: [listen],
+    onPacket(from, packet, source) {
+      if (packet.type === 'ping' && !silent) b.send(from, { type: 'ack', id: packet.id }, source);
+    },
+    onDrop: () => {},
+    onBytes: () => {},
+    monotonic: () => performance.now(),
+    log: silentLogger,
+  });
+  await b.start();
+  t.teardown(() => b.stop());
+  a.know('b', b.probeKey, listen.port);
+  b.setPeer('a', a.probeKey);
+  for (let round = 0; round < 3; round++) {
+    silent = true;
+    const died = () => a.verdicts.at(-1) === 'b dead';
+    for (let ms = 0; ms < 30_000 && !died(); ms += 100) await clock.advance(100);
+    t.ok(died(), 'silent, it dies');
+    silent = false;
+    const back = () => a.verdicts.at(-1) === 'b alive';
+    for (let ms = 0; ms < 5000 && !back(); ms += 50) await clock.advance(50);
+    t.ok(back(), 'it answers, it lives');
+    for (let ms = 0; ms < 1500; ms += 50) {
+      await clock.advance(50);
+      t.ok(a.room.lagMs() < 1, `lag ${a.room.lagMs()} ms`);
+    }
+  }
 });
