@@ -2,8 +2,10 @@
  * agent.yaml: options of mesh-agent, their defaults, bounds and errors. In: the file's text. Out: AgentConfig, or MeshError CONFIG_INVALID
  * with FILE:LINE:COL of every fault. Nothing on the host is touched here. packaging/etc/agent.yaml shows every key (a test compares).
  */
+
 import { isIP } from 'node:net';
 import { LABEL, SUBDOMAIN } from '../api/identity/spiffe-id.ts';
+import { hasHidden, showHidden } from '../api/text.ts';
 import { type ConfigReader, readConfig } from '../runtime/config-file.ts';
 
 /** Effective options of mesh-agent: agent.yaml over defaults. */
@@ -148,8 +150,8 @@ function commandFault(words: readonly string[]): string | undefined {
   if (words.reduce((sum, word) => sum + Buffer.byteLength(word), 0) > MAX_EXEC.bytes)
     return `at most ${MAX_EXEC.bytes} bytes`;
   for (const word of words)
-    if (/[\p{Cc}\p{Noncharacter_Code_Point}]/u.test(word) || !word.isWellFormed())
-      return `no line breaks, other control characters or broken Unicode: ${JSON.stringify(word).slice(0, 80)}`;
+    if (hasHidden(word))
+      return `no line breaks, other control or format characters or broken Unicode: ${showHidden(JSON.stringify(word)).slice(0, 80)}`;
   return undefined;
 }
 

@@ -1,5 +1,6 @@
 import type { MeshObject } from '../../api/resources/object.ts';
 import type { Column, KindInfo } from '../../api/resources/registry.ts';
+import { showHidden } from '../../api/text.ts';
 
 /** Aligned columns, header in capitals; cells are made one line and free of control characters (an object may hold terminal codes). */
 export function renderTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -15,10 +16,10 @@ export function renderTable(header: readonly string[], rows: readonly (readonly 
     .join('\n');
 }
 
-/** Text safe to print. */
+/** Text safe to print: no controls, and what would be invisible or turn the direction of what follows is written out. */
 export function plain(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return text.replace(/[\x00-\x1f\x7f-\x9f]+/g, ' ');
+  return showHidden(text.replace(/[\x00-\x1f\x7f-\x9f]+/g, ' '));
 }
 
 /** Table of objects of one kind; a NAMESPACE column first when `withNamespace`. `now` in ms for ages. */

@@ -1,4 +1,5 @@
 import { SUBDOMAIN } from '../../identity/spiffe-id.ts';
+import { hasHidden, showHidden } from '../../text.ts';
 import {
   checkInteger,
   checkLabelName,
@@ -143,6 +144,13 @@ function checkProbe(probe: Probe | undefined, path: string, report: Report): voi
     report.add(`${path}.grpc.service`, `must be at most ${MAX_GRPC_SERVICE} characters`, 'FieldValueTooLong');
   if (probe.exec !== undefined && (probe.exec.command ?? []).length === 0)
     report.required(`${path}.exec.command`, 'command is required');
+  // It is shown to hosts' administrators, who list it word for word: what they read must be what they list.
+  for (const [i, word] of (probe.exec?.command ?? []).entries())
+    if (typeof word === 'string' && hasHidden(word))
+      report.add(
+        `${path}.exec.command[${i}]`,
+        `no line breaks, other control or format characters or broken Unicode: ${showHidden(JSON.stringify(word)).slice(0, 80)}`,
+      );
   if (probe.exec !== undefined && typeof probe.timeoutSeconds === 'number' && probe.timeoutSeconds > MAX_EXEC_SECONDS)
     report.add(
       `${path}.timeoutSeconds`,

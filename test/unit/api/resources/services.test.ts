@@ -114,6 +114,11 @@ check('WorkloadGroup', 'networking.istio.io/v1', [
   [probe('periodSeconds: 5'), 'spec.probe: needs one of'],
   [probe('tcpSocket: {port: 80}, failureThreshold: -1'), 'spec.probe.failureThreshold: '],
   [probe('exec: {command: []}'), 'spec.probe.exec.command: required'],
+  [probe('exec: {command: [/c, é 🚀, "%n$HOME"]}')],
+  ...['\\u202e', '\\u2066', '\\u200b', '\\n', '\\u001b', '\\u2028', '\\U000e0041'].map((char): [string, string] => [
+    probe(`exec: {command: [/c, "a${char}b"]}`),
+    'spec.probe.exec.command[1]: control or format characters',
+  ]),
   [probe('exec: {}'), 'spec.probe.exec.command: required'],
   [probe('exec: {command: [/usr/local/bin/check, --fast]}, timeoutSeconds: 300, periodSeconds: 2')],
   [probe('exec: {command: [/bin/true]}, timeoutSeconds: 301'), 'spec.probe.timeoutSeconds: after 300 s'],
