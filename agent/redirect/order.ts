@@ -6,6 +6,7 @@ import { hasCode, MeshError } from '../../api/errors.ts';
 import { UNIT_NAME } from '../config.ts';
 import type { Exec } from '../host/exec.ts';
 import type { Users } from '../host/users.ts';
+import { workloadUidFault } from '../host/workload-uid.ts';
 import { planDropIns } from './drop-ins.ts';
 import { FOLDER, filesText, writeFiles } from './own-files.ts';
 import { type ListedCommand, type ProbeUnitPlan, planProbeUnits } from './probe-units.ts';
@@ -33,7 +34,7 @@ export interface OrderConfig {
 
 const SYSTEMCTL_MS = 30_000;
 
-/** Commands run as no user that could not be a workload's, by whatever name (agent/workloads/bind.ts). */
+/** Commands run as no user that could not be a workload's, by whatever name. */
 export async function wantedOf(config: OrderConfig, users: Users): Promise<Wanted> {
   const uidOf = (name: string) =>
     users.uid(name).catch((error: unknown) => {
@@ -44,9 +45,9 @@ export async function wantedOf(config: OrderConfig, users: Users): Promise<Wante
   for (const { group, user, execProbes } of config.workloads) {
     if (execProbes.length === 0) continue;
     const uid = await uidOf(user);
-    const own = [0, await uidOf(config.proxyUser), await uidOf(config.agentUser)];
-    if (uid === undefined || own.includes(uid))
-      problems.push(`${group}: execProbes are not run: ${user} ${uid === undefined ? 'is not known' : 'may not'}`);
+    const own = [await uidOf(config.proxyUser), await uidOf(config.agentUser)].filter((one) => one !== undefined);
+    const fault = uid === undefined ? 'is not known' : workloadUidFault(uid, new Set(own));
+    if (uid === undefined || fault !== undefined) problems.push(`${group}: execProbes are not run: ${user} ${fault}`);
     else commands.push(...execProbes.map((command) => ({ group, uid, command })));
   }
   const units = config.workloads.map(({ user }) => user).filter((user) => UNIT_NAME.test(user));

@@ -70,7 +70,10 @@ Description=Hostmesh exec probe of ${group}
 StartLimitIntervalSec=0
 `;
 
-/** PartOf=: a mesh that was stopped leaves nothing that listens. Two connections: an agent that was started anew does not wait for what the one before asked. */
+/**
+ * PartOf=: a mesh that was stopped leaves nothing that listens. Two connections: an agent that was started anew does not wait for what the one before
+ * asked. An agent asks once a second at most: a socket that is asked more often fails, until mesh-order.service starts it again.
+ */
 function socketText(unit: string, { group }: ListedCommand, agentUser: string): string {
   return `${head(group)}PartOf=mesh-agent.service
 
@@ -80,6 +83,8 @@ SocketUser=${agentUser}
 SocketMode=0600
 Accept=yes
 MaxConnections=2
+TriggerLimitIntervalSec=10s
+TriggerLimitBurst=30
 RemoveOnStop=yes
 `;
 }
@@ -114,12 +119,24 @@ TasksMax=100
 MemoryMax=512M
 LimitCORE=0
 IgnoreSIGPIPE=no
+# the workload's own unit may be shut in more closely: what a command may do is not much more than look
+ProtectSystem=strict
+# the one place that stays writable
+Environment=TMPDIR=/dev/shm
 NoNewPrivileges=yes
 CapabilityBoundingSet=
 RestrictSUIDSGID=yes
 RestrictRealtime=yes
 RestrictNamespaces=yes
 LockPersonality=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 `;
 }
 

@@ -8,6 +8,7 @@ import { type MeshObject, type ObjectKey, objectKey } from '../../api/resources/
 import type { HostGrant } from '../../api/signed-config/desired-config.ts';
 import type { WorkloadBinding } from '../config.ts';
 import { probeUnit } from '../host/probe-unit.ts';
+import { workloadUidFault } from '../host/workload-uid.ts';
 import type { LocalIdentity, LocalWorkload } from './local-workload.ts';
 import { commandInWords, listed, type ProbePlan, type ProbeSpec, probePlan } from './probes/plan.ts';
 
@@ -68,8 +69,6 @@ export interface BindResult {
 
 const FURTHER_OUTBOUND = { first: 15100, last: 15199 };
 const MAX_DNS_NAMESPACES = 37; // 15053 to 15089; 15090 is Envoy's
-/** systemd's DynamicUser range: such a uid is handed to another unit later, which would inherit the identity. */
-const DYNAMIC_UIDS = { first: 61184, last: 65519 };
 
 /**
  * Namespaces that have a DNS listener, in the order of their ports (ports.dns + index): those of agent.yaml's bindings, then the default
@@ -157,9 +156,8 @@ function usableUid({ user }: WorkloadBinding, input: BindInput, report: Report):
     report('USER_UNKNOWN', input.unresolved?.get(user) ?? `user ${user} does not exist on this host`);
     return undefined;
   }
-  const dynamic = uid >= DYNAMIC_UIDS.first && uid <= DYNAMIC_UIDS.last;
-  if (uid !== 0 && !input.ownUids.has(uid) && !dynamic) return uid;
-  const why = dynamic ? "is from systemd's dynamic range: give the unit a static User=" : 'cannot run a workload';
+  const why = workloadUidFault(uid, input.ownUids);
+  if (why === undefined) return uid;
   report('USER_REFUSED', `user ${user} (uid ${uid}) ${why}`);
   return undefined;
 }
@@ -212,7 +210,7 @@ function usableProbe(
   if (usable.call.kind === 'exec' && usable.call.unit === undefined)
     report(
       'PROBE_UNLISTED',
-      `its exec probe is not run: add ${commandInWords(usable.call.command)} to workloads[].execProbes of this group in agent.yaml of host ${grant?.host ?? ''}`,
+      `a WorkloadGroup asks for an exec probe that agent.yaml does not list, so it is not run: add ${commandInWords(usable.call.command)} to workloads[].execProbes of this group in agent.yaml of host ${grant?.host ?? ''}`,
     );
   return usable;
 }

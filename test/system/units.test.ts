@@ -67,13 +67,22 @@ const unitUser = async (machine: Machine, unit: string) =>
 /** Words that systemd, a shell or YAML might take for their own. */
 const CHECK = ['/usr/local/bin/check', 'a b', '%n%%', '$HOME', '$' + '{HOME}', '"q\'\\', ';', '-x', '*', 'é'];
 /** Writes "success" wherever it can, so that a result which the command could write itself would be found out. */
-const CHECK_TEXT = `#!/bin/sh
-cd /var/lib/check || exit 3
+const CHECK_TEXT = `#!/bin/bash
+mkdir -p -m 777 "$TMPDIR/check" && cd "$TMPDIR/check" || exit 3
 for fd in /proc/$$/fd/*; do (eval "echo success exited 0 >&\${fd##*/}") 2>/dev/null; done
 id -un > user.$$ && mv -f user.$$ user
 printf '%s\\n' "$@" > words.$$ && mv -f words.$$ words
-if [ -e hang ]; then sleep 987 & sleep 987; fi
-[ -e ok ] || exit 7
+{
+  curl -s -o /dev/null -w '%{http_code}\\n' -m 1 http://127.0.0.1:9080/
+  (exec 3<>/dev/tcp/127.0.0.1/9080) && echo tcp
+  pgrep -u "$(id -u)" bash >/dev/null && echo processes
+  getent hosts localhost >/dev/null && echo names
+  file=$(mktemp) && cat >"$file" <<<temporary && cat "$file" && rm "$file"
+  touch /var/lib/check/written /tmp/written 2>/dev/null || echo 'nothing else is written'
+  unshare -r true 2>/dev/null || echo 'no namespaces'
+} >work.$$ 2>&1; mv -f work.$$ work
+if [ -e /var/lib/check/hang ]; then sleep 987 & sleep 987; fi
+[ -e /var/lib/check/ok ] || exit 7
 `;
 
 /** reviews with a probe that runs this. */
@@ -208,7 +217,7 @@ const ROWS: readonly (readonly [string, Row])[] = [
     async (t, { hosts: [a, b], meshctl }) => {
       const untilSaid = (what: RegExp) =>
         eventually(`status says ${what}`, 20_000, async () => what.test((await status(b!)).problems?.join('\n') ?? ''));
-      const left = async (file: string) => (await b!.exec(`cat /var/lib/check/${file}`)).out;
+      const left = async (file: string) => (await b!.exec(`cat /dev/shm/check/${file}`)).out;
       b!.write('/usr/local/bin/check', CHECK_TEXT, 0o755);
       await b!.must('mkdir -m 777 /var/lib/check && touch /var/lib/check/ok');
       await list(b!, [CHECK]);
@@ -218,6 +227,10 @@ const ROWS: readonly (readonly [string, Row])[] = [
       await untilServed('healthy, so it serves', a!, 200);
       t.equal(await left('words'), `${CHECK.slice(1).join('\n')}\n`, 'word for word');
       t.equal(await left('user'), 'reviews\n');
+      const work = '200\ntcp\nprocesses\nnames\ntemporary\nnothing else is written\nno namespaces\n';
+      await eventually('ordinary work is done in its sandbox', 10_000, async () => (await left('work')) === work).catch(
+        async (error: unknown) => t.fail(`${error}: ${await left('work')}`),
+      );
 
       const socket = (await probeFiles(b!)).find((path) => path.endsWith('.sock'));
       for (const user of ['stranger', 'reviews', 'mesh-proxy'])
@@ -259,6 +272,17 @@ const ROWS: readonly (readonly [string, Row])[] = [
       await eventually('and back', 20_000, async () => (await left('user')) === 'reviews\n');
       await untilServed('it serves', a!, 200);
       await eventually('units of one user', 10_000, async () => (await probeFiles(b!)).length === 3);
+
+      const asked = (await probeFiles(b!)).find((path) => path.endsWith('.sock'));
+      const unit = asked?.replace(/.*\/(.*)\.sock$/, '$1.socket');
+      const often = `for i in $(seq 60); do curl -s -m 1 --unix-socket ${asked} http://x/; done; true`;
+      await b!.exec(often, { user: 'mesh-agent' });
+      await eventually('a socket that is asked too often fails', 10_000, async () => {
+        return (await b!.exec(`systemctl is-failed ${unit}`)).out.trim() === 'failed';
+      });
+      await untilServed('it cannot be asked', a!, 503);
+      await b!.must('systemctl start mesh-order');
+      await untilServed('mesh-order has it listen again', a!, 200);
 
       await meshctl('apply -f -', probedBy(['/usr/bin/touch', '/var/lib/check/unlisted']));
       await untilSaid(/add \["\/usr\/bin\/touch", .*\] to workloads\[\]\.execProbes .* of host b/);

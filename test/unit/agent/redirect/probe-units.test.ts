@@ -78,6 +78,8 @@ t.test(
       'Accept=yes',
       'RemoveOnStop=yes',
       'PartOf=mesh-agent.service',
+      'TriggerLimitIntervalSec=10s',
+      'TriggerLimitBurst=30',
     ])
       t.ok(socket.includes(line), line);
     const service = read(`${name(CHECK)}@.service`).split('\n');
@@ -87,6 +89,17 @@ t.test(
       'StandardOutput=null',
       'StandardError=null',
       'NoNewPrivileges=yes',
+      'ProtectSystem=strict',
+      'RestrictNamespaces=yes',
+      'LockPersonality=yes',
+      'RestrictSUIDSGID=yes',
+      'ProtectKernelTunables=yes',
+      'ProtectKernelModules=yes',
+      'ProtectKernelLogs=yes',
+      'ProtectControlGroups=yes',
+      'SystemCallArchitectures=native',
+      'SystemCallFilter=@system-service',
+      'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK',
     ])
       t.ok(service.includes(line), line);
     t.match(
@@ -155,7 +168,17 @@ t.test(
 );
 
 t.test('commands run as no user but a workload’s, whatever name leads to it', async (t) => {
-  const uids: Record<string, number> = { web: 1001, toor: 0, 'mesh-agent': 990, 'mesh-proxy': 991, alias: 990 };
+  const uids: Record<string, number> = {
+    web: 1001,
+    toor: 0,
+    'mesh-agent': 990,
+    'mesh-proxy': 991,
+    alias: 990,
+    first: 61184,
+    last: 65519,
+    before: 61183,
+    after: 65520,
+  };
   const users = {
     async uid(name: string) {
       const uid = uids[name];
@@ -168,12 +191,16 @@ t.test('commands run as no user but a workload’s, whatever name leads to it', 
     wantedOf({ workloads, proxyUser: 'mesh-proxy', agentUser: 'mesh-agent' }, users);
   t.strictSame((await wanted(of('web'))).commands, [{ group: 'default/web', uid: 1001, command: ['/c'] }]);
   for (const [user, problem] of [
-    ['toor', /^default\/toor: execProbes are not run: toor may not$/],
-    ['alias', /may not/],
-    ['mesh-proxy', /may not/],
+    ['toor', /^default\/toor: execProbes are not run: toor cannot run a workload$/],
+    ['alias', /cannot run a workload/],
+    ['mesh-proxy', /cannot run a workload/],
+    ['first', /: first is from systemd's dynamic range/],
+    ['last', /: last is from systemd's dynamic range/],
     ['nobody-here', /is not known/],
   ] as const)
     t.match(await wanted(of('web'), of(user)), { commands: { length: 1 }, problems: [problem] }, user);
+  for (const user of ['before', 'after'])
+    t.match(await wanted(of(user)), { commands: { length: 1 }, problems: [] }, user);
   t.strictSame(await wanted(of('x.service', [])), {
     units: ['x.service'],
     commands: [],

@@ -238,7 +238,8 @@ t.test(
       t.strictSame(bad.workloads[0]?.probe?.call, { kind: 'exec', command, timeoutSeconds: 1 });
       t.match(bad.problems[0], {
         code: 'PROBE_UNLISTED',
-        message: /add \["\/usr\/local\/bin\/check", "--fast"\] to workloads\[\]\.execProbes .* agent\.yaml of host h$/,
+        message:
+          /^a WorkloadGroup asks for .* add \["\/usr\/local\/bin\/check", "--fast"\] to workloads\[\]\.execProbes .* agent\.yaml of host h$/,
       });
     }
   },
