@@ -19,7 +19,7 @@ import type { RedirectResult } from './result.ts';
 import { readLo } from './routes.ts';
 import { renderRules } from './rules.ts';
 import { isCidr, MAX_SPEC_BYTES, parseSpec, type RedirectSpec, specHash } from './spec.ts';
-import { loadState, openStateDir } from './state.ts';
+import { loadState, openStateDir, saveStatus } from './state.ts';
 import { TABLES } from './tables.ts';
 
 /** The part of agent.yaml that redirection needs; AgentConfig fits. */
@@ -400,5 +400,7 @@ async function report(
     ...part,
     durationMs: Math.round(performance.now() - started),
   };
+  // neither keeps the other from being written
+  await saveStatus(run.apply.stateDir, part.status).catch((error: unknown) => run.print(`${errorLine(error)}\n`));
   await writeUntrusted(run.result, `${JSON.stringify(result)}\n`);
 }

@@ -4,6 +4,7 @@ import { MeshError } from '../../api/errors.ts';
 import { writeFileAtomic } from '../../runtime/atomic-file.ts';
 import { delay } from '../../runtime/clock.ts';
 import { networkNamespace } from '../host/sockets.ts';
+import type { RedirectResult } from './result.ts';
 
 /** What the oneshot must remember between runs, in a folder that only root can write. Gone with a reboot, as the rules are. */
 export interface RedirectState {
@@ -23,6 +24,7 @@ export interface RedirectState {
 }
 
 const FILE = 'state.json';
+const STATUS = 'status';
 const LOCK = 'lock';
 const LOCK_WAIT_MS = 20_000;
 
@@ -62,6 +64,12 @@ export async function saveState(dir: string, state: RedirectState): Promise<void
 
 export async function removeState(dir: string): Promise<void> {
   await rm(join(dir, FILE), { force: true });
+}
+
+/** Keeps what a run did, one word, where redirect-watch reads it: the result itself lies in a folder that the agent's user may fill with anything. */
+export async function saveStatus(dir: string, status: RedirectResult['status']): Promise<void> {
+  await openStateDir(dir);
+  await writeFileAtomic(join(dir, STATUS), `${status}\n`);
 }
 
 /**

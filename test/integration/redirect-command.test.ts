@@ -87,7 +87,9 @@ ${yaml}`,
 t.test('apply, check, plan, clean: exit codes, output and result', async (t) => {
   const h = await openHost(t, 'verbs');
   const before = h.space.snapshot();
+  const kept = () => readFileSync(join(h.dir, 'run-redirect/status'), 'utf8');
   t.match(await h.redirect('apply'), { code: 1, out: /has not asked for any rules/ });
+  t.equal(kept(), 'refused\n');
   h.writeSpec();
   const plan = await h.redirect('plan');
   t.match(plan, {
@@ -109,12 +111,14 @@ t.test('apply, check, plan, clean: exit codes, output and result', async (t) => 
     families: ['v4', 'v6'],
     warnings: [],
   });
+  t.equal(kept(), 'applied\n');
   t.match(await h.redirect('apply', '--revert-after', '0'), { code: 0, out: /no change/ });
   t.match(await h.redirect('check'), { code: 0 });
   await h.space.listen(UID.web, '0.0.0.0', 8080, 'WEB');
   t.match((await h.redirect('plan')).out, /no change[\s\S]*tcp 0\.0\.0\.0:8080, uid 33/);
   t.match(await h.redirect('clean'), { code: 0, out: /removed/ });
   t.match(h.result(), { status: 'cleaned', changed: true });
+  t.equal(kept(), 'cleaned\n');
   t.match(await h.redirect('clean'), { code: 0, out: /nothing of ours was there/ });
   t.equal(h.space.snapshot(), before);
   const wrong: [argv: string[], says: RegExp][] = [
@@ -273,6 +277,7 @@ t.test('client: asks, waits for the answer to its own request, confirms; unconfi
   const first = await ask('--revert-after', '0.7');
   t.match(first, { status: 'applied', changed: true, revert: { id: /^[-0-9a-f]{36}$/ } });
   await until(() => h.result().status === 'reverted');
+  t.equal(readFileSync(join(h.dir, 'run-redirect/status'), 'utf8'), 'reverted\n');
   t.equal(h.space.snapshot(), before, 'nobody confirmed');
   const second = await ask('--revert-after', '0.7');
   await client.confirm(second.revert!.id);

@@ -1,4 +1,5 @@
-import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import {
   currentPlace,
@@ -7,6 +8,7 @@ import {
   type RedirectState,
   removeState,
   saveState,
+  saveStatus,
   withLock,
 } from '../../../../agent/redirect/state.ts';
 import { until } from '../../../fakes/until.ts';
@@ -75,4 +77,19 @@ t.test('the folder is made 0700 and must be a real one of ours', async (t) => {
   mkdirSync(`${dir}/target`);
   symlinkSync(`${dir}/target`, `${dir}/link`);
   await t.rejects(openStateDir(`${dir}/link`), { code: 'REDIRECT_STATE' });
+});
+
+t.test('what a run did is one word in a folder of its own, for nobody else to read', async (t) => {
+  const dir = join(t.testdir(), 'run-redirect');
+  for (const status of ['applied', 'cleaned'] as const) {
+    await saveStatus(dir, status);
+    t.equal(readFileSync(join(dir, 'status'), 'utf8'), `${status}\n`);
+  }
+  t.strictSame(
+    [dir, join(dir, 'status')].map((path) => statSync(path).mode & 0o777),
+    [0o700, 0o600],
+  );
+  t.strictSame(readdirSync(dir), ['status']);
+  symlinkSync(dir, `${dir}-link`);
+  await t.rejects(saveStatus(`${dir}-link`, 'applied'), { code: 'REDIRECT_STATE' });
 });
