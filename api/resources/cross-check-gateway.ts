@@ -1,7 +1,8 @@
 /** What looks wrong about gateways only beside the rest of the mesh: a Gateway that nobody serves, a certificate that is not there, a route that no server leads to. */
+import { perMesh } from './analysis/model.ts';
 import type { MeshLookup } from './cross-check.ts';
-import { hostsMatch } from './formats.ts';
 import { gatewaySelects, groupLabels } from './gateway-binding.ts';
+import { HostSet } from './host-set.ts';
 import type { MeshObject } from './object.ts';
 import type { Report } from './report.ts';
 
@@ -25,10 +26,15 @@ const specOf = (gateway: MeshObject): GatewaySpec => (gateway.spec ?? {}) as Gat
 /** Of a Gateway: who serves it, and with which certificates. */
 export function checkGatewayBeside(gateway: MeshObject, lookup: MeshLookup, report: Report): void {
   const groups = [...lookup.list('WorkloadGroup')];
+  const selector = Object.entries(specOf(gateway).selector ?? {});
+  lookup.step?.(groups.length * (1 + selector.length));
   const serving = groups.filter((group) => gatewaySelects(gateway, group));
   if (serving.length === 0) {
-    const selector = Object.entries(specOf(gateway).selector ?? {});
-    const alike = groups.find((group) => selector.every(([key, value]) => groupLabels(group)[key] === value));
+    lookup.step?.(groups.length * (1 + selector.length));
+    const alike = groups.find((group) => {
+      const labels = groupLabels(group);
+      return selector.every(([key, value]) => labels[key] === value);
+    });
     report.warn(
       'spec.selector',
       alike === undefined || selector.length === 0
@@ -37,7 +43,7 @@ export function checkGatewayBeside(gateway: MeshObject, lookup: MeshLookup, repo
     );
   }
   const secrets = new Set([...lookup.list('Secret')].map(nameOf));
-  const namespaces = [...new Set(serving.map(namespaceOf))];
+  const namespaces = [...new Set(serving.map(namespaceOf))].filter((one) => lookup.listsSecrets?.(one) ?? true);
   for (const [i, { tls }] of (specOf(gateway).servers ?? []).entries()) {
     if (tls === undefined || (tls.mode ?? 'PASSTHROUGH').endsWith('PASSTHROUGH')) continue;
     const path = `spec.servers[${i}].tls`;
@@ -46,6 +52,7 @@ export function checkGatewayBeside(gateway: MeshObject, lookup: MeshLookup, repo
       ...(tls.credentialNames ?? []).map((name, k): [string, string] => [`${path}.credentialNames[${k}]`, name]),
       [`${path}.caCertCredentialName`, tls.caCertCredentialName],
     ];
+    lookup.step?.(named.length * (1 + namespaces.length));
     for (const [at, name] of named)
       for (const namespace of name ? namespaces : []) {
         const known =
@@ -68,32 +75,53 @@ export function checkBoundGateways(virtualService: MeshObject, lookup: MeshLooku
   };
   if ((spec.gateways ?? []).every((written) => written === 'mesh')) return;
   const namespace = namespaceOf(virtualService);
-  const known = new Map([...lookup.list('Gateway')].map((gateway) => [nameOf(gateway), gateway]));
+  const known = gatewaysByName(lookup);
+  const seen = new Set<string>();
   for (const [i, written] of (spec.gateways ?? []).entries()) {
-    if (written === 'mesh') continue;
+    lookup.step?.();
     const name = gatewayName(written, namespace);
+    if (written === 'mesh' || seen.has(name)) continue;
+    seen.add(name);
     const gateway = known.get(name);
     if (gateway === undefined) {
       report.warn(`spec.gateways[${i}]`, `Gateway ${name} is not known`);
       continue;
     }
-    const taken = (specOf(gateway).servers ?? []).flatMap((server) => server.hosts ?? []);
-    const here = taken
-      .filter((host) => takesFrom(host, namespaceOf(gateway), namespace))
-      .map((host) => host.split('/').at(-1) as string);
-    for (const [k, host] of (spec.hosts ?? []).entries())
-      if (!here.some((one) => hostsMatch(one, host)))
+    const here = serverHosts(gateway, namespace, lookup);
+    for (const [k, host] of (spec.hosts ?? []).entries()) {
+      lookup.step?.(here.cost);
+      if (!here.matches(host))
         report.warn(
           `spec.hosts[${k}]`,
           `no server of Gateway ${name} takes the host ${host} from namespace ${namespace}`,
         );
+    }
   }
 }
 
-/** Whether a server's `[NAMESPACE/]HOST` is for VirtualServices of that namespace. */
-function takesFrom(host: string, own: string, namespace: string): boolean {
-  const [first = '', second] = host.split('/');
-  return second === undefined || first === '*' || (first === '.' ? own : first) === namespace;
+const gatewaysByName = perMesh(
+  (lookup: MeshLookup) => new Map([...lookup.list('Gateway')].map((gateway) => [nameOf(gateway), gateway])),
+);
+
+/** Hosts that the servers of a Gateway take from VirtualServices of a namespace. */
+export function serverHosts(gateway: MeshObject, namespace: string, lookup: Pick<MeshLookup, 'step'>): HostSet {
+  const own = namespaceOf(gateway);
+  const here: string[] = [];
+  for (const { hosts = [] } of specOf(gateway).servers ?? []) {
+    lookup.step?.(1 + hosts.length);
+    for (const host of hosts) {
+      const from = admittedBy(host, own);
+      if (from === undefined || from === namespace) here.push(host.slice(host.indexOf('/') + 1));
+    }
+  }
+  return new HostSet(here);
+}
+
+/** The namespace whose VirtualServices a server's `[NAMESPACE/]HOST` is for; undefined: all. `own`: the Gateway's, which `.` means. */
+export function admittedBy(host: string, own: string): string | undefined {
+  const slash = host.indexOf('/');
+  const from = slash < 0 ? '*' : host.slice(0, slash);
+  return from === '*' ? undefined : from === '.' ? own : from;
 }
 
 /** `NAMESPACE/NAME` of a gateway as a VirtualService writes it: NAME, ./NAME, NAMESPACE/NAME, or a service's full name in the old way. */

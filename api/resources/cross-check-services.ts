@@ -1,3 +1,4 @@
+import { perMesh } from './analysis/model.ts';
 import type { MeshLookup } from './cross-check.ts';
 import type { MeshObject } from './object.ts';
 import type { Report } from './report.ts';
@@ -42,10 +43,10 @@ function checkAlias(spec: ServiceSpec, lookup: MeshLookup, report: Report): void
   if (!target.endsWith(CLUSTER_DOMAIN)) return;
   for (const service of lookup.list('Service')) {
     if (`${service.metadata.name}.${service.metadata.namespace}${CLUSTER_DOMAIN}` !== target) continue;
-    const theirs = (service.spec as ServiceSpec | undefined)?.ports ?? [];
+    const theirs = new Set(((service.spec as ServiceSpec | undefined)?.ports ?? []).map(({ port }) => port));
     for (const [i, port] of (spec.ports ?? []).entries()) {
       const wanted = Number(port.targetPort ?? port.port);
-      if (!theirs.some((one) => one.port === wanted))
+      if (!theirs.has(wanted))
         report.warn(`spec.ports[${i}]`, `${target} has no port ${wanted}: nobody serves this one`);
     }
     return;
@@ -55,6 +56,8 @@ function checkAlias(spec: ServiceSpec, lookup: MeshLookup, report: Report): void
 
 function checkEntry(object: MeshObject, lookup: MeshLookup, report: Report): void {
   const spec = (object.spec ?? {}) as ServiceEntrySpec;
+  const places = new Map((spec.hosts ?? []).map((host, i) => [host, i]).reverse() as [string, number][]);
+  lookup.step?.(places.size + (spec.endpoints ?? []).length);
   for (const [i, endpoint] of (spec.endpoints ?? []).entries())
     checkNetwork(endpoint.network, `spec.endpoints[${i}].network`, lookup, report);
   for (const other of lookup.list('ServiceEntry')) {
@@ -62,8 +65,12 @@ function checkEntry(object: MeshObject, lookup: MeshLookup, report: Report): voi
       continue;
     const theirs = (other.spec ?? {}) as ServiceEntrySpec;
     if ((theirs.resolution ?? 'NONE') === (spec.resolution ?? 'NONE')) continue;
-    const index = (spec.hosts ?? []).findIndex((host) => theirs.hosts?.includes(host));
-    if (index >= 0)
+    lookup.step?.(1 + (theirs.hosts ?? []).length);
+    const index = (theirs.hosts ?? []).reduce(
+      (first, host) => Math.min(first, places.get(host) ?? first),
+      Number.POSITIVE_INFINITY,
+    );
+    if (index < Number.POSITIVE_INFINITY)
       report.warn(
         `spec.hosts[${index}]`,
         `ServiceEntry ${other.metadata.namespace}/${other.metadata.name} has it with another resolution: the older one counts alone`,
@@ -71,10 +78,14 @@ function checkEntry(object: MeshObject, lookup: MeshLookup, report: Report): voi
   }
 }
 
+const networksWithGateway = perMesh(
+  (lookup: MeshLookup) => new Set([...lookup.list('Service')].map(({ metadata }) => metadata.labels?.[NETWORK_LABEL])),
+);
+
 /** Istio: a network without a gateway is reached as if it were one's own. */
 function checkNetwork(network: string | undefined, path: string, lookup: MeshLookup, report: Report): void {
   if (network === undefined || network === '') return;
-  for (const service of lookup.list('Service')) if (service.metadata.labels?.[NETWORK_LABEL] === network) return;
+  if (networksWithGateway(lookup).has(network)) return;
   report.warn(
     path,
     `no Service has the label ${NETWORK_LABEL}: ${network}: without a gateway the network is reached directly from everywhere`,

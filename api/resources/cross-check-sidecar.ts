@@ -1,5 +1,6 @@
+import { perMesh } from './analysis/model.ts';
 import type { MeshLookup } from './cross-check.ts';
-import { hostWithin } from './formats.ts';
+import { HostSet } from './host-set.ts';
 import type { MeshObject } from './object.ts';
 import { ROOT_NAMESPACE } from './registry.ts';
 import type { Report } from './report.ts';
@@ -17,17 +18,14 @@ const labelsOf = (object: MeshObject): readonly (readonly [string, string])[] =>
 /** Warnings about a Sidecar beside the rest of the mesh: imports of nothing, labels of nobody, a second one for the same workloads. */
 export function checkSidecarBeside(object: MeshObject, lookup: MeshLookup, report: Report): void {
   const spec = (object.spec ?? {}) as SidecarSpec;
-  const known = [...knownHosts(lookup)];
+  const known = hostsKnown(lookup);
   for (const [i, listener] of (spec.egress ?? []).entries()) {
     for (const [k, text] of (listener.hosts ?? []).entries()) {
       const [where = '', pattern = ''] = text.split('/');
       if (where === '~') continue;
       const namespace = where === '.' ? namespaceOf(object) : where;
-      const found = known.some(
-        (one) =>
-          (namespace === '*' || one.namespace === namespace) && (pattern === '*' || hostWithin(one.host, pattern)),
-      );
-      if (!found)
+      lookup.step?.();
+      if (known.get(namespace)?.hasWithin(pattern) !== true)
         report.warn(`spec.egress[${i}].hosts[${k}]`, `${text} imports nothing: no service there has such a host`);
     }
   }
@@ -65,11 +63,22 @@ function checkSelected(object: MeshObject, lookup: MeshLookup, report: Report): 
   }
   for (const group of lookup.list('WorkloadGroup')) {
     const spec = group.spec as Labelled | undefined;
+    lookup.step?.(1 + labels.length);
     const own: Readonly<Record<string, string>> = { ...spec?.metadata?.labels, ...spec?.template?.labels };
     if (namespaceOf(group) === namespaceOf(object) && labels.every(([key, value]) => own[key] === value)) return;
   }
   report.warn('spec.workloadSelector.labels', 'no WorkloadGroup of the namespace has these labels');
 }
+
+/** By namespace, and those of all as `*`. */
+const hostsKnown = perMesh((lookup: MeshLookup) => {
+  const all = [...knownHosts(lookup)];
+  lookup.step?.(all.length);
+  const found = new Map<string, HostSet>();
+  for (const [namespace, hosts] of Map.groupBy(all, (one) => one.namespace))
+    found.set(namespace, new HostSet(hosts.map(({ host }) => host)));
+  return found.set('*', new HostSet(all.map(({ host }) => host)));
+});
 
 function* knownHosts(lookup: MeshLookup): Generator<{ readonly namespace: string; readonly host: string }> {
   for (const service of lookup.list('Service')) {

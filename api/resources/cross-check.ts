@@ -9,6 +9,10 @@ import { Report, type Warning } from './report.ts';
 export interface MeshLookup {
   /** Every stored object of a kind. */
   list(kind: string): Iterable<MeshObject>;
+  /** Told of loops within loops, before them; throws when the caller has waited enough. Absent: take your time. */
+  step?(count?: number): void;
+  /** Whether all Secrets of a namespace are listed. Absent: those of all are. */
+  listsSecrets?(namespace: string): boolean;
 }
 
 /**

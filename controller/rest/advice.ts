@@ -1,6 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
+import { createBudget, isOverBudget, type Step } from '../../api/resources/analysis/budget.ts';
 import type { Finding } from '../../api/resources/analysis/finding.ts';
-import { isVisible } from '../../api/resources/analysis/model.ts';
+import { admittedBy } from '../../api/resources/cross-check-gateway.ts';
+import { type ExportDefaults, exportToOf } from '../../api/resources/export-to.ts';
 import { GATEWAY_ANNOTATION } from '../../api/resources/gateway-binding.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import { ROOT_NAMESPACE } from '../../api/resources/registry.ts';
@@ -19,54 +21,106 @@ export interface Advice {
 /** A push is stored already when this begins: its answer must not wait long for it, nor everybody else. */
 export const ADVICE_LIMITS = { totalMs: 250, sliceMs: 25, warnings: 200 } as const;
 
-/** Looks at one object after the other within ADVICE_LIMITS; others get their turn after each slice. `look` must not throw. */
+export type Look = (object: MeshObject) => readonly Finding[];
+
+/**
+ * Looks at one object after the other within ADVICE_LIMITS; others get their turn after each slice. `prepare` makes the look, within the same
+ * time; both call `step` before what they do (budget.ts), so that neither a mesh nor an object holds up everybody, and throw nothing else.
+ */
 export async function adviseWithin(
   objects: readonly MeshObject[],
-  look: (object: MeshObject) => readonly Finding[],
+  prepare: (step: Step) => Look,
   clock: Pick<Clock, 'monotonic'>,
 ): Promise<Advice> {
   const warnings = new Map<string, readonly Warning[]>();
   const begun = clock.monotonic();
+  const expired = () => clock.monotonic() - begun >= ADVICE_LIMITS.totalMs;
+  const budget = createBudget(expired);
+  const unseen = (count: number) =>
+    count === 0 ? { warnings } : { warnings, note: `${count} of ${objects.length} objects were ${UNSEEN}; ${ALL}` };
+  const look = bounded(() => prepare(budget.step));
+  if (look === undefined) return unseen(objects.length);
   let resumed = begun;
   let left: number = ADVICE_LIMITS.warnings;
+  let skipped = 0;
   for (const [i, object] of objects.entries()) {
-    const now = clock.monotonic();
-    if (now - begun >= ADVICE_LIMITS.totalMs)
-      return { warnings, note: `${objects.length - i} of ${objects.length} objects were ${UNSEEN}; ${ALL}` };
-    if (now - resumed >= ADVICE_LIMITS.sliceMs) {
+    if (expired()) return unseen(skipped + objects.length - i);
+    if (clock.monotonic() - resumed >= ADVICE_LIMITS.sliceMs) {
       await setImmediate();
       resumed = clock.monotonic();
     }
-    const found = look(object).map(({ path, message, code }) => ({ path, message, code }));
+    budget.renew();
+    const found = bounded(() => look(object).map(({ path, message, code }) => ({ path, message, code })));
+    if (found === undefined) {
+      skipped += 1;
+      continue;
+    }
     if (found.length > 0) warnings.set(keyOf(object), found.slice(0, left));
     left -= found.length;
     if (left < 0)
       return { warnings, note: `more than ${ADVICE_LIMITS.warnings} warnings: the rest is left out; ${ALL}` };
   }
-  return { warnings };
+  return unseen(skipped);
 }
 
-/** Kinds that others may know of: what they export, and the gateways that VirtualServices of all namespaces are bound to. */
+/** Undefined: over budget. */
+function bounded<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (isOverBudget(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Whether a principal may know of objects that it does not push: it could read them by the same API. */
+export function mayRead({ verbs }: Pick<Principal, 'verbs'>): boolean {
+  return verbs === undefined || (verbs.includes('get') && verbs.includes('list'));
+}
+
+/** Whether a principal may know which Secrets a namespace has. The root namespace's are nobody else's. */
+export function mayKnowSecretsOf(
+  principal: Pick<Principal, 'role' | 'namespaces' | 'verbs'>,
+  namespace: string,
+): boolean {
+  return mayRead(principal) && (principal.role === 'admin' || principal.namespaces.includes(namespace));
+}
+
+/** Kinds that others may know of: what they export. */
 const EXPORTED = ['Service', 'ServiceEntry', 'VirtualService', 'DestinationRule'];
 
 /**
  * What a principal may be told of: everything to an admin, else its own namespaces' objects, the root namespace's, and what others export
- * or share. Findings name objects, and nobody is to learn by a push what it may not read; what is left out is as if it were not there.
+ * or share: a Gateway with those whose VirtualServices it takes. `defaults`: MeshConfig's. Findings name objects, and nobody is to learn by a push what it may not read; what is left out is as if it were not there.
  */
-export function mayHearOf({
-  role,
-  namespaces,
-}: Pick<Principal, 'role' | 'namespaces'>): (object: MeshObject) => boolean {
-  return ({ kind, metadata, spec }) => {
+export function mayHearOf(
+  { role, namespaces }: Pick<Principal, 'role' | 'namespaces'>,
+  defaults: ExportDefaults,
+): (object: MeshObject) => boolean {
+  const own = new Set(namespaces);
+  return (object) => {
+    const { kind, metadata } = object;
     const namespace = metadata.namespace ?? '';
-    if (role === 'admin' || [...namespaces, ROOT_NAMESPACE, ''].includes(namespace) || kind === 'Gateway') return true;
+    if (role === 'admin' || own.has(namespace)) return true;
+    if (kind === 'Secret') return false;
+    if (kind === 'Gateway') return takesFrom(object, own);
+    if (namespace === ROOT_NAMESPACE || namespace === '') return true;
     if (kind === 'WorkloadGroup') return metadata.annotations?.[GATEWAY_ANNOTATION] !== undefined;
     if (!EXPORTED.includes(kind)) return false;
-    const written = metadata.annotations?.['networking.istio.io/exportTo']?.split(',').map((one) => one.trim());
-    const exportTo =
-      (kind === 'Service' ? written : (spec as { exportTo?: readonly string[] } | undefined)?.exportTo) ?? [];
-    return namespaces.some((to) => isVisible({ namespace, exportTo }, to));
+    const exportTo = exportToOf(object, defaults);
+    return exportTo.length === 0 || exportTo.some((to) => to === '*' || own.has(to));
   };
+}
+
+/** Whether a server of the Gateway takes VirtualServices of one of the namespaces. */
+function takesFrom({ metadata, spec }: MeshObject, namespaces: ReadonlySet<string>): boolean {
+  const { servers = [] } = (spec ?? {}) as { readonly servers?: readonly { readonly hosts?: readonly string[] }[] };
+  return servers.some(({ hosts = [] }) =>
+    hosts.some((host) => {
+      const from = admittedBy(host, metadata.namespace ?? '');
+      return from === undefined || namespaces.has(from);
+    }),
+  );
 }
 
 const UNSEEN = 'stored without a look at what they do beside the rest of the mesh';

@@ -1,10 +1,12 @@
+import { setImmediate } from 'node:timers/promises';
 import { analyzePushed, LOOKS_AT } from '../../api/resources/analysis/analyze.ts';
 import { meshFacts } from '../../api/resources/analysis/model.ts';
+import { exportDefaults } from '../../api/resources/export-to.ts';
 import { clustersByNamespace, isSmall, SIZED_KINDS } from '../../api/resources/mesh-size.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Store } from '../store/store.ts';
-import { type Advice, adviseWithin, mayHearOf } from './advice.ts';
+import { type Advice, adviseWithin, mayHearOf, mayKnowSecretsOf, mayRead } from './advice.ts';
 import { objectOf } from './objects.ts';
 import type { Principal } from './principals.ts';
 
@@ -59,15 +61,47 @@ export function createNeighbours(store: Store, clock: Pick<Clock, 'monotonic'>):
     async advise(objects, principal) {
       const needed = new Set(objects.flatMap((object) => LOOKS_AT[object.kind] ?? []));
       if (needed.size === 0) return { warnings: new Map() };
+      const listsSecrets = (namespace: string) => mayKnowSecretsOf(principal, namespace);
+      if (!mayRead(principal)) {
+        const alone = { where: 'among the objects of this push', listsSecrets };
+        const advice = await adviseWithin(
+          objects,
+          (step) => {
+            const facts = meshFacts(objects, false, { step, ...alone });
+            return (object) => analyzePushed(object, facts);
+          },
+          clock,
+        );
+        return { ...advice, note: [advice.note, ALONE].filter((one) => one !== undefined).join('; ') };
+      }
+      needed.add('MeshConfig');
       const mesh = new Map<string, Map<string, MeshObject>>();
-      for (const kind of needed) mesh.set(kind, await load(kind));
+      for (const kind of needed) {
+        mesh.set(kind, await load(kind));
+        await setImmediate(); // a kind may have tens of thousands of objects
+      }
       for (const object of objects) mesh.get(object.kind)?.set(keyOf(object), object);
-      const all = [...mesh.values()].flatMap((kind) => [...kind.values()]);
-      const facts = meshFacts(all.filter(mayHearOf(principal)), true);
-      return await adviseWithin(objects, (object) => analyzePushed(object, facts), clock);
+      const hears = mayHearOf(principal, exportDefaults(mesh.get('MeshConfig')?.values().next().value));
+      return await adviseWithin(
+        objects,
+        (step) => {
+          const heard: MeshObject[] = [];
+          for (const kind of mesh.values()) {
+            for (const object of kind.values()) {
+              step();
+              if (hears(object)) heard.push(object);
+            }
+          }
+          const facts = meshFacts(heard, true, { step, listsSecrets });
+          return (object) => analyzePushed(object, facts);
+        },
+        clock,
+      );
     },
   };
 }
+
+const ALONE = 'looked at beside the other objects of this push only, as the caller may not get and list objects';
 
 function kindOf(key: string): string {
   return key.slice(0, key.indexOf('/'));

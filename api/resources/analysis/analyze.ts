@@ -34,12 +34,12 @@ const SERVICES = ['Service', 'ServiceEntry', 'WorkloadGroup', 'WorkloadEntry'];
 
 /** Kinds that are looked at beside an object of a kind. A kind that is absent is not analyzed. */
 export const LOOKS_AT: Readonly<Record<string, readonly string[]>> = {
-  VirtualService: [...SERVICES, 'DestinationRule', 'VirtualService', 'Gateway'],
+  VirtualService: [...SERVICES, 'DestinationRule', 'VirtualService', 'Gateway', 'MeshConfig'],
   DestinationRule: [...SERVICES, 'DestinationRule', 'PeerAuthentication'],
   Gateway: ['WorkloadGroup', 'WorkloadEntry', 'Gateway', 'VirtualService', 'Secret'],
   Sidecar: [...SERVICES, 'PeerAuthentication', 'Sidecar'],
-  Service: SERVICES,
-  ServiceEntry: SERVICES,
+  Service: [...SERVICES, 'MeshConfig'],
+  ServiceEntry: [...SERVICES, 'MeshConfig'],
   WorkloadGroup: SERVICES,
   WorkloadEntry: ['Service'],
   PeerAuthentication: ['WorkloadGroup', 'WorkloadEntry', 'PeerAuthentication'],

@@ -1,7 +1,7 @@
 import { keyOf, type MeshObject } from '../object.ts';
 import { ROOT_NAMESPACE } from '../registry.ts';
 import type { Findings } from './finding.ts';
-import { type MemberFact, type MeshFacts, namespaceOf, perMesh, selects } from './model.ts';
+import { costOf, type MemberFact, type MeshFacts, namespaceOf, perMesh, portNumbers, selects } from './model.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -23,10 +23,12 @@ export function analyzePolicy(object: MeshObject, facts: MeshFacts, findings: Fi
   const labels = spec.selector?.matchLabels ?? {};
   const namespace = namespaceOf(object);
   const everywhere = namespace === ROOT_NAMESPACE;
-  const selected = facts.members.filter(
-    (member) =>
-      member.kind === 'group' && (everywhere || member.namespace === namespace) && selects(labels, member.labels),
-  );
+  const cost = costOf(labels);
+  const selected = facts.members.filter((member) => {
+    if (member.kind !== 'group' || !(everywhere || member.namespace === namespace)) return false;
+    facts.step(cost);
+    return selects(labels, member.labels);
+  });
   if (Object.keys(labels).length > 0 && selected.length === 0)
     findings.warn(
       'ineffectivePolicy',
@@ -34,8 +36,10 @@ export function analyzePolicy(object: MeshObject, facts: MeshFacts, findings: Fi
       `no WorkloadGroup ${facts.where}${everywhere ? '' : ` in namespace ${namespace}`} has these labels`,
     );
   if (object.kind !== 'PeerAuthentication') return;
+  const ports = new Set(selected.flatMap((member) => [...portNumbers(member)]));
+  facts.step(ports.size);
   for (const port of Object.keys(spec.portLevelMtls ?? {})) {
-    if (selected.length > 0 && !selected.some((member) => Object.values(member.ports).includes(Number(port))))
+    if (selected.length > 0 && !ports.has(Number(port)))
       findings.warn(
         'ineffectivePolicy',
         `spec.portLevelMtls[${port}]`,
@@ -44,7 +48,9 @@ export function analyzePolicy(object: MeshObject, facts: MeshFacts, findings: Fi
   }
   for (const other of facts.list('PeerAuthentication')) {
     const theirs = ((other.spec ?? {}) as PeerAuthenticationShape).selector?.matchLabels ?? {};
-    if (keyOf(other) === keyOf(object) || namespaceOf(other) !== namespace || !same(labels, theirs)) continue;
+    if (namespaceOf(other) !== namespace || keyOf(other) === keyOf(object)) continue;
+    facts.step(cost);
+    if (!same(labels, theirs)) continue;
     findings.warn(
       'duplicateRule',
       'spec',
@@ -57,14 +63,45 @@ function same(a: Labels, b: Labels): boolean {
   return Object.keys(a).length === Object.keys(b).length && selects(a, b);
 }
 
-const oldestFirst = perMesh((facts) =>
-  facts
+interface Policy {
+  readonly object: MeshObject;
+  readonly spec: PeerAuthenticationShape;
+}
+
+/** By namespace, the oldest first: those for all its workloads, those with labels. */
+const policiesByNamespace = perMesh((facts) => {
+  const created = ({ object }: Policy) => object.metadata.creationTimestamp ?? '';
+  const all = facts
     .list('PeerAuthentication')
-    .map((object) => ({ object, spec: (object.spec ?? {}) as PeerAuthenticationShape }))
-    .sort((a, b) =>
-      (a.object.metadata.creationTimestamp ?? '').localeCompare(b.object.metadata.creationTimestamp ?? ''),
-    ),
-);
+    .map((object): Policy => ({ object, spec: (object.spec ?? {}) as PeerAuthenticationShape }))
+    .sort((a, b) => created(a).localeCompare(created(b)));
+  const found = new Map<string, { wide?: Policy; readonly labelled: Policy[] }>();
+  for (const policy of all) {
+    const namespace = namespaceOf(policy.object);
+    const near = found.get(namespace) ?? { labelled: [] };
+    found.set(namespace, near);
+    if (Object.keys(policy.spec.selector?.matchLabels ?? {}).length > 0) near.labelled.push(policy);
+    else near.wide ??= policy;
+  }
+  return found;
+});
+
+/** The oldest policy that selects a workload by its labels, kept by workload. */
+const ownPolicies = perMesh(() => new Map<MemberFact, Policy | undefined>());
+
+function ownPolicy(member: MemberFact, facts: MeshFacts): Policy | undefined {
+  const known = ownPolicies(facts);
+  if (known.has(member)) return known.get(member);
+  const own = policiesByNamespace(facts)
+    .get(member.namespace)
+    ?.labelled.find(({ spec }) => {
+      const labels = spec.selector?.matchLabels ?? {};
+      facts.step(costOf(labels));
+      return selects(labels, member.labels);
+    });
+  known.set(member, own);
+  return own;
+}
 
 /** What a WorkloadGroup's port takes: workload's, namespace's, mesh's PeerAuthentication, the oldest of each; PERMISSIVE without any. */
 export function mtlsModeOf(
@@ -72,17 +109,9 @@ export function mtlsModeOf(
   port: number | undefined,
   facts: MeshFacts,
 ): { readonly mode: string; readonly by?: string } {
-  const policies = oldestFirst(facts);
-  const wide = (namespace: string) =>
-    policies.find(
-      (one) => namespaceOf(one.object) === namespace && Object.keys(one.spec.selector?.matchLabels ?? {}).length === 0,
-    );
-  const own = policies.find(({ object, spec }) => {
-    const labels = spec.selector?.matchLabels ?? {};
-    return namespaceOf(object) === member.namespace && Object.keys(labels).length > 0 && selects(labels, member.labels);
-  });
+  const wide = (namespace: string) => policiesByNamespace(facts).get(namespace)?.wide;
   for (const [policy, ports] of [
-    [own, true],
+    [ownPolicy(member, facts), true],
     [wide(member.namespace), false],
     [wide(ROOT_NAMESPACE), false],
   ] as const) {

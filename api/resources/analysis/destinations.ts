@@ -1,7 +1,7 @@
 import { keyOf, type MeshObject } from '../object.ts';
 import { mtlsModeOf } from './authentication.ts';
 import type { Findings } from './finding.ts';
-import { fullHost, type MemberFact, type MeshFacts, namespaceOf, type ServiceFact, selects } from './model.ts';
+import { costOf, fullHost, type MemberFact, type MeshFacts, namespaceOf, type ServiceFact, selects } from './model.ts';
 import { type DestinationRuleShape, rulesOfHost, type TrafficShape } from './subsets.ts';
 
 /** A DestinationRule beside the rest: a host that is there, subsets that have endpoints, TLS that the servers take. */
@@ -16,8 +16,8 @@ export function analyzeDestinationRule(object: MeshObject, facts: MeshFacts, fin
     else findings.warn('referencedNotFound', 'spec.host', message);
   }
   checkDuplicates(object, spec, host, facts, findings);
-  checkSubsets(spec, services, findings);
-  checkPorts(spec, services, findings);
+  checkSubsets(spec, services, facts, findings);
+  checkPorts(spec, services, facts, findings);
   checkTls(spec, services, facts, findings);
 }
 
@@ -30,6 +30,7 @@ function checkDuplicates(
 ): void {
   const namespace = namespaceOf(object);
   for (const other of rulesOfHost(host, facts)) {
+    facts.step();
     const theirs = (other.spec ?? {}) as DestinationRuleShape;
     if (namespaceOf(other) !== namespace || keyOf(other) === keyOf(object)) continue;
     if (spec.workloadSelector !== undefined || theirs.workloadSelector !== undefined) continue;
@@ -44,13 +45,19 @@ function checkDuplicates(
 function checkSubsets(
   { subsets = [] }: DestinationRuleShape,
   services: readonly ServiceFact[],
+  facts: MeshFacts,
   findings: Findings,
 ): void {
   const members = services.flatMap((service) => service.members);
   // Endpoints that names resolve to have no labels; without any member it is the service that is said to have none.
   if (members.length === 0) return;
   for (const [i, { name, labels = {} }] of subsets.entries()) {
-    if (Object.keys(labels).length > 0 && !members.some((member) => selects(labels, member.labels)))
+    const cost = costOf(labels);
+    const carries = (member: MemberFact) => {
+      facts.step(cost);
+      return selects(labels, member.labels);
+    };
+    if (Object.keys(labels).length > 0 && !members.some(carries))
       findings.warn(
         'emptySubset',
         `spec.subsets[${i}]`,
@@ -65,20 +72,44 @@ function* policiesOf(spec: DestinationRuleShape): Generator<readonly [path: stri
     if (trafficPolicy !== undefined) yield [`spec.subsets[${i}].trafficPolicy`, trafficPolicy];
 }
 
-function checkPorts(spec: DestinationRuleShape, services: readonly ServiceFact[], findings: Findings): void {
-  const known = new Set(services.flatMap((service) => service.ports.map((port) => port.number)));
+function checkPorts(
+  spec: DestinationRuleShape,
+  services: readonly ServiceFact[],
+  facts: MeshFacts,
+  findings: Findings,
+): void {
+  const known = portsOf(services, facts);
   if (known.size === 0) return;
+  const text = few(known);
   for (const [path, { portLevelSettings = [] }] of policiesOf(spec)) {
     for (const [i, { port }] of portLevelSettings.entries()) {
       if (port?.number !== undefined && !known.has(port.number))
         findings.warn(
           'portUnknown',
           `${path}.portLevelSettings[${i}].port`,
-          `the host has no port ${port.number}: it has ${[...known].join(', ')}`,
+          `the host has no port ${port.number}: it has ${text}`,
         );
     }
   }
 }
+
+/** Numbers of the ports of services. */
+export function portsOf(services: readonly ServiceFact[], facts: MeshFacts): ReadonlySet<number> {
+  const found = new Set<number>();
+  for (const { ports } of services) {
+    facts.step(1 + ports.length);
+    for (const { number } of ports) found.add(number);
+  }
+  return found;
+}
+
+/** For messages: a service may have thousands. */
+export function few(values: ReadonlySet<number | string>): string {
+  const more = values.size > MOST_NAMED ? [`and ${values.size - MOST_NAMED} more`] : [];
+  return [...[...values].slice(0, MOST_NAMED), ...more].join(', ');
+}
+
+const MOST_NAMED = 20;
 
 /** What a client speaks, against what the servers' PeerAuthentication takes. */
 function checkTls(
@@ -95,6 +126,9 @@ function checkTls(
   }
 }
 
+/** Of mtlsModeOf, in steps. */
+const COST_OF_MODE = 5;
+
 function judge(
   mode: string,
   path: string,
@@ -104,9 +138,11 @@ function judge(
   findings: Findings,
 ): void {
   for (const service of services) {
+    facts.step(1 + service.ports.length);
     const ports = service.ports.filter((one) => port === undefined || one.number === port);
     for (const member of service.members) {
       if (member.kind !== 'group') continue;
+      facts.step(ports.length * COST_OF_MODE);
       for (const one of ports) {
         const target = targetOf(member, one.targetPort ?? one.number, one.name);
         const server = mtlsModeOf(member, target, facts);

@@ -1,5 +1,7 @@
+import { type ExportDefaults, exportDefaults, exportToOf } from '../export-to.ts';
 import { hostWithin } from '../formats.ts';
 import { keyOf, type MeshObject, type ObjectKey } from '../object.ts';
+import { type Step, UNBOUNDED } from './budget.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -38,9 +40,17 @@ export interface ServiceFact {
   readonly members: readonly MemberFact[];
 }
 
-/** A mesh as its objects describe it. `complete`: nothing else is in it; else what is missing may be elsewhere. */
+/**
+ * A mesh as its objects describe it. `complete`: nothing else is in it; else what is missing may be elsewhere. Who asks for a list pays the
+ * steps of one walk over it; walks within walks call `step` themselves.
+ */
 export interface MeshFacts {
   readonly complete: boolean;
+  readonly step: Step;
+  /** Whom objects without exportTo are exported to. */
+  readonly defaults: ExportDefaults;
+  /** Whether the Secrets of a namespace are among the objects. */
+  listsSecrets(namespace: string): boolean;
   list(kind: string): readonly MeshObject[];
   readonly services: readonly ServiceFact[];
   readonly members: readonly MemberFact[];
@@ -82,45 +92,70 @@ interface EntryShape {
     readonly protocol?: string;
     readonly targetPort?: number;
   }[];
-  readonly exportTo?: readonly string[];
   readonly resolution?: string;
   readonly location?: string;
   readonly workloadSelector?: { readonly labels?: Labels };
   readonly endpoints?: readonly WorkloadShape[];
 }
 
-/** Facts of a mesh out of its objects, each valid by itself. Pure. */
-export function meshFacts(objects: Iterable<MeshObject>, complete: boolean): MeshFacts {
+export interface FactsOptions {
+  /** Absent: without end. */
+  readonly step?: Step;
+  /** Where things are looked for, for messages. */
+  readonly where?: string;
+  /** Absent: those of all namespaces are. */
+  readonly listsSecrets?: (namespace: string) => boolean;
+}
+
+/** Facts of a mesh out of its objects, each valid by itself. Pure. Throws what `step` throws. */
+export function meshFacts(objects: Iterable<MeshObject>, complete: boolean, options: FactsOptions = {}): MeshFacts {
+  const { step = UNBOUNDED, where = complete ? 'in the mesh' : 'in these files', listsSecrets = () => true } = options;
   const byKind = Map.groupBy(objects, (object) => object.kind);
-  const list = (kind: string): readonly MeshObject[] => byKind.get(kind) ?? [];
+  const list = (kind: string): readonly MeshObject[] => {
+    const found = byKind.get(kind) ?? [];
+    step(found.length);
+    return found;
+  };
+  const defaults = exportDefaults(list('MeshConfig')[0]);
   const members = [...list('WorkloadGroup').map(groupFact), ...list('WorkloadEntry').map(entryFact)];
   const near = Map.groupBy(members, (member) => member.namespace);
+  const making: Making = { near, defaults, step };
   const services = [
-    ...list('Service').map((object) => serviceFact(object, near)),
-    ...list('ServiceEntry').flatMap((object) => entryFacts(object, near)),
+    ...list('Service').map((object) => serviceFact(object, making)),
+    ...list('ServiceEntry').flatMap((object) => entryFacts(object, making)),
   ];
   const exact = Map.groupBy(services, (service) => service.host);
   const wild = services.filter(({ host }) => host.startsWith('*'));
   return {
     complete,
+    step,
+    defaults,
+    listsSecrets,
     list,
-    services,
-    members,
-    where: complete ? 'in the mesh' : 'in these files',
+    get services() {
+      step(services.length);
+      return services;
+    },
+    get members() {
+      step(members.length);
+      return members;
+    },
+    where,
     named: (host) => exact.get(host) ?? [],
     find(text, namespace) {
       const host = fullHost(text, namespace);
       const found = exact.get(host) ?? [];
       if (found.length > 0) return found;
+      step(host.startsWith('*') ? services.length : wild.length);
       if (host.startsWith('*')) return services.filter((service) => hostWithin(service.host, host));
       return wild.filter((service) => hostWithin(host, service.host));
     },
   };
 }
 
-/** `make(facts)`, made once a mesh: what many objects of it would look through otherwise. */
-export function perMesh<T>(make: (facts: MeshFacts) => T): (facts: MeshFacts) => T {
-  const made = new WeakMap<MeshFacts, { readonly value: T }>();
+/** `make(facts)`, made once a mesh: what many objects of it would look through otherwise. A lookup is of one moment, too. */
+export function perMesh<T, M extends object = MeshFacts>(make: (facts: M) => T): (facts: M) => T {
+  const made = new WeakMap<M, { readonly value: T }>();
   return (facts) => {
     const known = made.get(facts) ?? { value: make(facts) };
     made.set(facts, known);
@@ -171,23 +206,52 @@ function fact(
   return { key: keyOf(object), namespace: namespaceOf(object), name, kind, labels: labels ?? {}, ports: ports ?? {} };
 }
 
-type Near = ReadonlyMap<string, readonly MemberFact[]>;
+/** What a look at `selects(selector, ...)` costs. */
+export function costOf(selector: Labels): number {
+  return 1 + Object.keys(selector).length;
+}
 
-/** Found when they are asked for first: a look at one object needs those of a few services. */
-function selected(near: Near, namespace: string, selector: Labels | undefined): () => readonly MemberFact[] {
+/** Numbers of the ports at which a workload answers. */
+export function portNumbers(member: MemberFact): ReadonlySet<number> {
+  const known = numbers.get(member) ?? new Set(Object.values(member.ports));
+  numbers.set(member, known);
+  return known;
+}
+
+const numbers = new WeakMap<MemberFact, ReadonlySet<number>>();
+
+interface Making {
+  /** Members by namespace. */
+  readonly near: ReadonlyMap<string, readonly MemberFact[]>;
+  readonly defaults: ExportDefaults;
+  readonly step: Step;
+}
+
+/** Found when they are asked for first: a look at one object needs those of a few services. Each time paid for as one walk over them. */
+function selected(
+  { near, step }: Making,
+  namespace: string,
+  selector: Labels | undefined,
+  inline: readonly MemberFact[],
+): () => readonly MemberFact[] {
   let found: readonly MemberFact[] | undefined;
+  const find = () => {
+    if (selector === undefined || Object.keys(selector).length === 0) return inline;
+    const all = near.get(namespace) ?? [];
+    step(all.length * costOf(selector));
+    return [...inline, ...all.filter((member) => selects(selector, member.labels))];
+  };
   return () => {
-    const none = selector === undefined || Object.keys(selector).length === 0;
-    found ??= none ? [] : (near.get(namespace) ?? []).filter((member) => selects(selector, member.labels));
+    found ??= find();
+    step(1 + found.length);
     return found;
   };
 }
 
-function serviceFact(object: MeshObject, near: Near): ServiceFact {
+function serviceFact(object: MeshObject, making: Making): ServiceFact {
   const spec = (object.spec ?? {}) as ServiceShape;
   const namespace = namespaceOf(object);
-  const exported = object.metadata.annotations?.['networking.istio.io/exportTo'];
-  const members = selected(near, namespace, spec.selector);
+  const members = selected(making, namespace, spec.selector, []);
   return {
     key: keyOf(object),
     kind: 'Service',
@@ -200,7 +264,7 @@ function serviceFact(object: MeshObject, near: Near): ServiceFact {
       targetPort: port.targetPort,
       path: `spec.ports[${i}]`,
     })),
-    exportTo: exported === undefined ? [] : exported.split(',').map((one) => one.trim()),
+    exportTo: exportToOf(object, making.defaults),
     resolution: 'STATIC',
     external: false,
     selector: spec.selector ?? {},
@@ -210,30 +274,33 @@ function serviceFact(object: MeshObject, near: Near): ServiceFact {
   };
 }
 
-function entryFacts(object: MeshObject, near: Near): ServiceFact[] {
+function entryFacts(object: MeshObject, making: Making): ServiceFact[] {
   const spec = (object.spec ?? {}) as EntryShape;
   const namespace = namespaceOf(object);
   const inline = (spec.endpoints ?? []).map((endpoint) => fact(object, 'inline', endpoint.labels, endpoint.ports));
   const selector = spec.workloadSelector?.labels;
-  const members = selected(near, namespace, selector);
+  const members = selected(making, namespace, selector, inline);
+  const exportTo = exportToOf(object, making.defaults);
+  const ports = (spec.ports ?? []).map((port, i) => ({
+    number: port.number ?? 0,
+    name: port.name ?? '',
+    declared: port.protocol ?? '',
+    targetPort: port.targetPort,
+    path: `spec.ports[${i}]`,
+  }));
+  making.step((spec.hosts ?? []).length + inline.length);
   return (spec.hosts ?? []).map((host) => ({
     key: keyOf(object),
     kind: 'ServiceEntry',
     host: host.toLowerCase(),
     namespace,
-    ports: (spec.ports ?? []).map((port, i) => ({
-      number: port.number ?? 0,
-      name: port.name ?? '',
-      declared: port.protocol ?? '',
-      targetPort: port.targetPort,
-      path: `spec.ports[${i}]`,
-    })),
-    exportTo: spec.exportTo ?? [],
+    ports,
+    exportTo,
     resolution: spec.resolution ?? 'NONE',
     external: spec.location !== 'MESH_INTERNAL',
     selector,
     get members() {
-      return [...inline, ...members()];
+      return members();
     },
   }));
 }

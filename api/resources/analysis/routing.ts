@@ -1,8 +1,18 @@
-import { gatewayName } from '../cross-check-gateway.ts';
-import { hostsMatch, ipVersion } from '../formats.ts';
+import { gatewayName, serverHosts } from '../cross-check-gateway.ts';
+import { exportToOf } from '../export-to.ts';
+import { ipVersion } from '../formats.ts';
 import { keyOf, type MeshObject } from '../object.ts';
+import { few, portsOf } from './destinations.ts';
 import type { Findings } from './finding.ts';
-import { fullHost, isVisible, type MeshFacts, namespaceOf, perMesh, type ServiceFact } from './model.ts';
+import {
+  fullHost,
+  isVisible,
+  type MemberFact,
+  type MeshFacts,
+  namespaceOf,
+  perMesh,
+  type ServiceFact,
+} from './model.ts';
 import { subsetsOf } from './subsets.ts';
 
 interface Destination {
@@ -22,7 +32,6 @@ interface Rule {
 interface VirtualServiceShape {
   readonly hosts?: readonly string[];
   readonly gateways?: readonly string[];
-  readonly exportTo?: readonly string[];
   readonly http?: readonly Rule[];
   readonly tcp?: readonly Rule[];
   readonly tls?: readonly Rule[];
@@ -34,6 +43,7 @@ export function analyzeVirtualService(object: MeshObject, facts: MeshFacts, find
   const namespace = namespaceOf(object);
   const seen = new Set<string>();
   for (const [path, destination] of destinationsOf(spec)) {
+    facts.step();
     // One line a mistake, not one a route.
     const key = JSON.stringify([destination.host, destination.subset, destination.port]);
     if (seen.has(key)) continue;
@@ -77,12 +87,15 @@ function checkDestination(
     );
     return;
   }
-  const visible = services.filter((service) => isVisible(service, namespace));
+  const visible = services.filter((service) => {
+    facts.step(1 + service.exportTo.length);
+    return isVisible(service, namespace);
+  });
   if (visible.length === 0) {
     findings.warn('notVisible', `${path}.host`, `host ${name} is not exported to namespace ${namespace}`);
     return;
   }
-  checkPortOf(port?.number, visible, path, name, findings);
+  checkPortOf(port?.number, visible, path, name, facts, findings);
   if (subset !== undefined) checkSubset(subset, path, name, visible, facts, findings);
 }
 
@@ -91,17 +104,18 @@ function checkPortOf(
   services: readonly ServiceFact[],
   path: string,
   host: string,
+  facts: MeshFacts,
   findings: Findings,
 ): void {
-  const ports = [...new Set(services.flatMap((service) => service.ports.map((port) => port.number)))];
-  if (number === undefined && ports.length > 1)
+  const ports = portsOf(services, facts);
+  if (number === undefined && ports.size > 1)
     findings.warn(
       'portNeeded',
       path,
-      `${host} has ${ports.length} ports: without port.number a call goes to the port that it was made to`,
+      `${host} has ${ports.size} ports: without port.number a call goes to the port that it was made to`,
     );
-  if (number !== undefined && ports.length > 0 && !ports.includes(number))
-    findings.error('portUnknown', `${path}.port`, `${host} has no port ${number}: it has ${ports.join(', ')}`);
+  if (number !== undefined && ports.size > 0 && !ports.has(number))
+    findings.error('portUnknown', `${path}.port`, `${host} has no port ${number}: it has ${few(ports)}`);
 }
 
 function checkSubset(
@@ -115,7 +129,7 @@ function checkSubset(
   const subsets = subsetsOf(host, facts);
   const found = subsets.find((one) => one.name === subset);
   if (found === undefined) {
-    const known = [...new Set(subsets.map((one) => one.name))].join(', ') || 'none';
+    const known = few(new Set(subsets.map((one) => one.name))) || 'none';
     notFound(
       findings,
       facts,
@@ -125,7 +139,11 @@ function checkSubset(
     return;
   }
   const members = services.flatMap((service) => service.members);
-  if (members.length > 0 && !members.some((member) => found.selects(member.labels)))
+  const carries = (member: MemberFact) => {
+    facts.step(found.cost);
+    return found.selects(member.labels);
+  };
+  if (members.length > 0 && !members.some(carries))
     findings.warn(
       'emptySubset',
       `${path}.subset`,
@@ -145,6 +163,7 @@ const virtualServicesByName = perMesh(
 
 function checkDelegates(spec: VirtualServiceShape, namespace: string, facts: MeshFacts, findings: Findings): void {
   for (const [i, { delegate }] of (spec.http ?? []).entries()) {
+    facts.step();
     if (delegate === undefined) continue;
     const where = delegate.namespace || namespace;
     const found = virtualServicesByName(facts).get(`${where}/${delegate.name}`);
@@ -165,52 +184,43 @@ function checkDelegates(spec: VirtualServiceShape, namespace: string, facts: Mes
   }
 }
 
-interface GatewayShape {
-  readonly servers?: readonly { readonly hosts?: readonly string[] }[];
-}
-
 const gatewaysByName = perMesh(
   (facts) => new Map(facts.list('Gateway').map((one) => [`${namespaceOf(one)}/${one.metadata.name}`, one])),
 );
 
 function checkGateways(spec: VirtualServiceShape, namespace: string, facts: MeshFacts, findings: Findings): void {
+  const seen = new Set<string>();
   for (const [i, name] of (spec.gateways ?? []).entries()) {
-    if (name === 'mesh') continue;
+    facts.step();
     const full = gatewayName(name, namespace);
+    if (name === 'mesh' || seen.has(full)) continue;
+    seen.add(full);
     const path = `spec.gateways[${i}]`;
     const gateway = gatewaysByName(facts).get(full);
     if (gateway === undefined) {
       notFound(findings, facts, path, `Gateway ${full} is not ${facts.where}`);
       continue;
     }
-    const where = namespaceOf(gateway);
-    const served = ((gateway.spec as GatewayShape | undefined)?.servers ?? []).flatMap((server) => server.hosts ?? []);
+    const served = serverHosts(gateway, namespace, facts);
     for (const [k, host] of (spec.hosts ?? []).entries()) {
       const name = fullHost(host, namespace);
-      if (!served.some((pattern) => admits(pattern, where, name, namespace)))
+      facts.step(served.cost);
+      if (!served.matches(name))
         findings.warn('hostNotInGateway', `spec.hosts[${k}]`, `no server of Gateway ${full} has host ${name}`);
     }
   }
-}
-
-/** `NAMESPACE/HOST` of a Gateway's server: which namespaces' VirtualServices it admits, `.` its own. */
-function admits(pattern: string, gateway: string, host: string, namespace: string): boolean {
-  const slash = pattern.indexOf('/');
-  const from = slash < 0 ? '*' : pattern.slice(0, slash);
-  const name = slash < 0 ? pattern : pattern.slice(slash + 1);
-  return (from === '*' || from === namespace || (from === '.' && gateway === namespace)) && hostsMatch(name, host);
 }
 
 /** In the mesh one VirtualService counts for a host; at gateways they are put together, so only the mesh's can be in each other's way. */
 function checkConflicts(object: MeshObject, spec: VirtualServiceShape, facts: MeshFacts, findings: Findings): void {
   if (!inMesh(spec)) return;
   const namespace = namespaceOf(object);
+  const clients = clientsOf(object, facts);
   for (const [i, host] of (spec.hosts ?? []).entries()) {
     const name = fullHost(host, namespace);
     for (const other of claimants(facts).get(name) ?? []) {
-      if (keyOf(other) === keyOf(object)) continue;
-      const theirs = (other.spec ?? {}) as VirtualServiceShape;
-      if (!seenTogether(namespace, spec, namespaceOf(other), theirs)) continue;
+      facts.step();
+      if (keyOf(other) === keyOf(object) || !meet(clients, clientsOf(other, facts))) continue;
       findings.warn(
         'conflictingHosts',
         `spec.hosts[${i}]`,
@@ -237,15 +247,16 @@ function inMesh({ gateways = [], hosts = [] }: VirtualServiceShape): boolean {
   return hosts.length > 0 && (gateways.length === 0 || gateways.includes('mesh'));
 }
 
+/** Namespaces whose clients see a VirtualService; undefined: all. */
+function clientsOf(object: MeshObject, facts: MeshFacts): ReadonlySet<string> | undefined {
+  const exportTo = exportToOf(object, facts.defaults);
+  facts.step(exportTo.length);
+  if (exportTo.length === 0 || exportTo.includes('*')) return undefined;
+  return new Set(exportTo.filter((one) => one !== '~').map((one) => (one === '.' ? namespaceOf(object) : one)));
+}
+
 /** Whether a client may see both: not when each is for its own namespace only. */
-function seenTogether(
-  a: string,
-  { exportTo: toA }: VirtualServiceShape,
-  b: string,
-  { exportTo: toB }: VirtualServiceShape,
-) {
-  const seen = (namespace: string, to: readonly string[] | undefined, client: string) =>
-    isVisible({ namespace, exportTo: to ?? [] }, client);
-  const clients = [a, b, ...(toA ?? []), ...(toB ?? [])].filter((one) => !['.', '*', '~'].includes(one));
-  return clients.some((client) => seen(a, toA, client) && seen(b, toB, client));
+function meet(a: ReadonlySet<string> | undefined, b: ReadonlySet<string> | undefined): boolean {
+  if (a === undefined || b === undefined) return (a ?? b)?.size !== 0;
+  return !a.isDisjointFrom(b);
 }

@@ -1,7 +1,8 @@
 import { keyOf, type MeshObject } from '../object.ts';
-import { targetOf } from './destinations.ts';
+import { few, targetOf } from './destinations.ts';
 import type { Findings } from './finding.ts';
 import {
+  costOf,
   type HostFact,
   isVisible,
   type MemberFact,
@@ -9,7 +10,9 @@ import {
   namespaceOf,
   type PortFact,
   perMesh,
+  portNumbers,
   type ServiceFact,
+  selects,
 } from './model.ts';
 
 /** Ports whose servers speak before their clients do, and what they are usually for. Source: IANA's registry. */
@@ -33,10 +36,12 @@ export function analyzeService(object: MeshObject, facts: MeshFacts, findings: F
   const own = servicesByKey(facts).get(keyOf(object)) ?? [];
   const [first] = own;
   if (first === undefined) return;
+  facts.step(own.length);
   checkMembers(first, facts, findings);
   for (const port of first.ports) {
     checkProtocol(first, port, findings);
-    checkTarget(first, port, findings);
+    facts.step();
+    checkTarget(first, port, facts, findings);
   }
   for (const [i, service] of own.entries()) checkTwin(service, i, facts, findings);
   if (first.kind === 'ServiceEntry') checkAddresses(object, first, findings);
@@ -77,15 +82,13 @@ function checkProtocol({ kind }: ServiceFact, { name, declared, number, path }: 
 }
 
 /** A workload answers at the ports of its WorkloadGroup's template and nowhere else. */
-function checkTarget({ members, kind }: ServiceFact, port: PortFact, findings: Findings): void {
+function checkTarget({ members, kind }: ServiceFact, port: PortFact, facts: MeshFacts, findings: Findings): void {
   const target = port.targetPort ?? port.number;
   for (const member of members) {
+    facts.step();
     if (member.kind !== 'group' || servesAt(member, target, port)) continue;
     const field = kind === 'Service' && port.targetPort !== undefined ? '.targetPort' : '';
-    const known =
-      Object.entries(member.ports)
-        .map(([name, number]) => `${name} ${number}`)
-        .join(', ') || 'none';
+    const known = few(new Set(Object.entries(member.ports).map(([name, number]) => `${name} ${number}`))) || 'none';
     findings.error(
       'targetPort',
       `${port.path}${field}`,
@@ -99,17 +102,20 @@ function checkTarget({ members, kind }: ServiceFact, port: PortFact, findings: F
 function servesAt(member: MemberFact, target: number | string, { name }: PortFact): boolean {
   if (name !== '' && member.ports[name] !== undefined) return true;
   const number = targetOf(member, target, name);
-  return number !== undefined && Object.values(member.ports).includes(number);
+  return number !== undefined && portNumbers(member).has(number);
 }
 
 /** A second definition of a host that some client sees beside this one. */
 function checkTwin(service: ServiceFact, index: number, facts: MeshFacts, findings: Findings): void {
   const path = service.kind === 'Service' ? 'metadata.name' : `spec.hosts[${index}]`;
   for (const other of facts.named(service.host)) {
+    facts.step();
     if (other.key === service.key) continue;
+    facts.step(service.exportTo.length + other.exportTo.length + service.ports.length + other.ports.length);
     const together = isVisible(service, other.namespace) || isVisible(other, service.namespace);
     if (!together) continue;
-    const shared = service.ports.find((port) => other.ports.some((one) => one.number === port.number));
+    const theirs = new Set(other.ports.map((port) => port.number));
+    const shared = service.ports.find((port) => theirs.has(port.number));
     const twin = `${other.kind} ${other.namespace}/${other.key.split('/')[2]}`;
     if (other.namespace !== service.namespace)
       findings.warn(
@@ -140,12 +146,15 @@ function checkAddresses(object: MeshObject, service: ServiceFact, findings: Find
   }
 }
 
-const membersByKey = perMesh((facts) => new Map(facts.members.map((member) => [member.key, member])));
-
-/** Keys of all that some service selects. */
-const selectedKeys = perMesh(
-  (facts) => new Set(facts.services.flatMap(({ members }) => members.map(({ key }) => key))),
+/** Those that are told apart by labels. */
+const servicesByNamespace = perMesh((facts) =>
+  Map.groupBy(
+    facts.services.filter(({ selector }) => selector !== undefined && Object.keys(selector).length > 0),
+    ({ namespace }) => namespace,
+  ),
 );
+
+const membersByKey = perMesh((facts) => new Map(facts.members.map((member) => [member.key, member])));
 
 /** A WorkloadGroup beside the rest: does a service lead to it, does a host run it. `hosts` undefined: not known. */
 export function analyzeWorkloadGroup(
@@ -158,7 +167,11 @@ export function analyzeWorkloadGroup(
   const group = `${namespaceOf(object)}/${object.metadata.name}`;
   const member = membersByKey(facts).get(key);
   const ports = Object.keys(member?.ports ?? {}).length;
-  if (ports > 0 && !selectedKeys(facts).has(key))
+  const selected = (servicesByNamespace(facts).get(namespaceOf(object)) ?? []).some(({ selector = {} }) => {
+    facts.step(costOf(selector));
+    return selects(selector, member?.labels ?? {});
+  });
+  if (ports > 0 && !selected)
     findings.warn(
       'nobodyServes',
       'spec.metadata.labels',

@@ -1,6 +1,6 @@
 import { hostWithin } from '../formats.ts';
 import type { MeshObject } from '../object.ts';
-import { fullHost, type MeshFacts, namespaceOf, perMesh, selects } from './model.ts';
+import { costOf, fullHost, type MeshFacts, namespaceOf, perMesh, selects } from './model.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -28,6 +28,8 @@ export interface TrafficShape {
 export interface SubsetFact {
   readonly name: string;
   readonly rule: MeshObject;
+  /** Of `selects`, in steps. */
+  readonly cost: number;
   selects(labels: Labels): boolean;
 }
 
@@ -47,12 +49,15 @@ export function rulesOfHost(host: string, facts: MeshFacts): readonly MeshObject
 /** Subsets that DestinationRules define for a full host name. */
 export function subsetsOf(host: string, facts: MeshFacts): SubsetFact[] {
   const { exact, wild } = rulesByHost(facts);
+  facts.step(wild.length);
   const within = wild.filter((rule) => hostWithin(host, fullHostOf(rule)));
   return [...(exact.get(host) ?? []), ...within].flatMap((rule) => {
     const spec = (rule.spec ?? {}) as DestinationRuleShape;
+    facts.step(1 + (spec.subsets ?? []).length);
     return (spec.subsets ?? []).map(({ name = '', labels = {} }) => ({
       name,
       rule,
+      cost: costOf(labels),
       selects: (own: Labels) => selects(labels, own),
     }));
   });

@@ -147,18 +147,18 @@ t.test('bounded in time, and others have their turn meanwhile', async (t) => {
     next = setImmediate(turn);
   };
   turn();
-  const advice = await adviseWithin(objects(1000), slow, clock);
+  const advice = await adviseWithin(objects(1000), () => slow, clock);
   clearImmediate(next!);
   t.equal(advice.warnings.size, ADVICE_LIMITS.totalMs / 10);
   t.match(advice.note, /^975 of 1000 objects were stored without a look .*meshctl analyze/);
   t.ok(turns > 5, `${turns} turns`);
-  t.same((await adviseWithin(objects(20), slow, clock)).note, undefined);
+  t.same((await adviseWithin(objects(20), () => slow, clock)).note, undefined);
 });
 
 t.test('bounded in number', async (t) => {
   const clock = createFakeClock();
   const look = (object: MeshObject) => Array.from({ length: 90 }, () => finding(object));
-  const { warnings, note } = await adviseWithin(objects(1000), look, clock);
+  const { warnings, note } = await adviseWithin(objects(1000), () => look, clock);
   t.equal([...warnings.values()].flat().length, ADVICE_LIMITS.warnings);
   t.equal(note, 'more than 200 warnings: the rest is left out; meshctl analyze tells all');
   const h = await startRest(t);
