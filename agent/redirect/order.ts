@@ -87,7 +87,11 @@ export async function orderUnits(exec: Exec, wanted: Wanted, dryRun: boolean, fo
     const { run, changed, stop } = plan.sockets;
     // while systemd still knows them
     if (stop.length > 0) await systemctl(exec, 'stop', ...stop);
-    if (await writeFiles(plan)) await systemctl(exec, 'daemon-reload');
+    // One that was asked too often would fail again at the first question of its interval (systemd 252): it counts anew after a reload only.
+    const failed =
+      run.length > 0 &&
+      (await exec('systemctl', ['is-failed', '--quiet', ...run], { timeoutMs: SYSTEMCTL_MS })).code === 0;
+    if ((await writeFiles(plan)) || failed) await systemctl(exec, 'daemon-reload');
     if (changed.length > 0) await systemctl(exec, 'restart', ...changed);
     if (run.length > 0) await systemctl(exec, 'start', ...run);
   }

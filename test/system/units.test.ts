@@ -75,7 +75,7 @@ printf '%s\\n' "$@" > words.$$ && mv -f words.$$ words
 {
   curl -s -o /dev/null -w '%{http_code}\\n' -m 1 http://127.0.0.1:9080/
   (exec 3<>/dev/tcp/127.0.0.1/9080) && echo tcp
-  pgrep -u "$(id -u)" bash >/dev/null && echo processes
+  pgrep -u "$(id -u)" >/dev/null && echo processes
   getent hosts localhost >/dev/null && echo names
   file=$(mktemp) && cat >"$file" <<<temporary && cat "$file" && rm "$file"
   touch /var/lib/check/written /tmp/written 2>/dev/null || echo 'nothing else is written'
@@ -282,7 +282,10 @@ const ROWS: readonly (readonly [string, Row])[] = [
       });
       await untilServed('it cannot be asked', a!, 503);
       await b!.must('systemctl start mesh-order');
-      await untilServed('mesh-order has it listen again', a!, 200);
+      await untilServed('mesh-order has it listen again', a!, 200).catch(async (error: unknown) => {
+        t.comment((await b!.exec(`systemctl status --no-pager -l ${unit} mesh-order; ls -l ${asked}`)).out);
+        throw error;
+      });
 
       await meshctl('apply -f -', probedBy(['/usr/bin/touch', '/var/lib/check/unlisted']));
       await untilSaid(/add \["\/usr\/bin\/touch", .*\] to workloads\[\]\.execProbes .* of host b/);

@@ -19,6 +19,8 @@ function setUp(t: Test, fails?: string) {
     const wanted = { units: [], commands, problems: [], agentUser: 'mesh-agent', ...more };
     const text = await orderUnits(
       async (file, args) => {
+        // asked of it first: `no` unless a socket has failed
+        if (args[0] === 'is-failed') return { code: Number(fails !== 'socket'), stdout: '', stderr: '' };
         calls.push([file, ...args].join(' '));
         return { code: args[0] === fails ? 1 : 0, stdout: '', stderr: 'it did not\n' };
       },
@@ -228,4 +230,10 @@ t.test('who may not write units asks for it only where there is something to do'
   t.equal(calls.length, 1);
   await ask([{ ...CHECK, uid: 1003 }]);
   t.equal(calls.length, 2, 'another user');
+});
+
+t.test('a socket that was asked too often counts anew, and listens', async (t) => {
+  const { order } = setUp(t, 'socket');
+  await order([CHECK]);
+  t.strictSame((await order([CHECK])).calls, ['systemctl daemon-reload', `systemctl start ${name(CHECK)}.socket`]);
 });
