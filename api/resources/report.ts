@@ -29,6 +29,11 @@ export class Report {
   readonly violations: Violation[] = [];
   readonly warnings: Warning[] = [];
 
+  /** No more warnings are kept: loops within loops end here. */
+  get full(): boolean {
+    return this.warnings.length >= MAX_FINDINGS;
+  }
+
   add(path: string, message: string, reason: ViolationReason = 'FieldValueInvalid'): void {
     if (this.violations.length < MAX_FINDINGS) this.violations.push({ path, message, reason });
   }

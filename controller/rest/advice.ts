@@ -36,8 +36,11 @@ export async function adviseWithin(
   const begun = clock.monotonic();
   const expired = () => clock.monotonic() - begun >= ADVICE_LIMITS.totalMs;
   const budget = createBudget(expired);
-  const unseen = (count: number) =>
-    count === 0 ? { warnings } : { warnings, note: `${count} of ${objects.length} objects were ${UNSEEN}; ${ALL}` };
+  const note = (count: number, ...more: string[]) => {
+    const said = count === 0 ? more : [`${count} of ${objects.length} objects were ${UNSEEN}`, ...more];
+    return said.length === 0 ? undefined : [...said, ALL].join('; ');
+  };
+  const unseen = (count: number): Advice => (count === 0 ? { warnings } : { warnings, note: note(count) });
   const look = bounded(() => prepare(budget.step));
   if (look === undefined) return unseen(objects.length);
   let resumed = begun;
@@ -57,8 +60,7 @@ export async function adviseWithin(
     }
     if (found.length > 0) warnings.set(keyOf(object), found.slice(0, left));
     left -= found.length;
-    if (left < 0)
-      return { warnings, note: `more than ${ADVICE_LIMITS.warnings} warnings: the rest is left out; ${ALL}` };
+    if (left < 0) return { warnings, note: note(skipped, MANY) };
   }
   return unseen(skipped);
 }
@@ -124,4 +126,5 @@ function takesFrom({ metadata, spec }: MeshObject, namespaces: ReadonlySet<strin
 }
 
 const UNSEEN = 'stored without a look at what they do beside the rest of the mesh';
+const MANY = `more than ${ADVICE_LIMITS.warnings} warnings: the rest is left out`;
 const ALL = 'meshctl analyze tells all';

@@ -47,6 +47,11 @@ export class Findings {
     this.object = object;
   }
 
+  /** Nothing more is kept: loops within loops end here. */
+  get full(): boolean {
+    return this.list.length >= MAX_FINDINGS;
+  }
+
   error(code: keyof typeof CODES, path: string, message: string): void {
     this.add('error', code, path, message);
   }

@@ -204,6 +204,7 @@ function checkGateways(spec: VirtualServiceShape, namespace: string, facts: Mesh
     const served = serverHosts(gateway, namespace, facts);
     for (const [k, host] of (spec.hosts ?? []).entries()) {
       const name = fullHost(host, namespace);
+      if (findings.full) return;
       facts.step(served.cost);
       if (!served.matches(name))
         findings.warn('hostNotInGateway', `spec.hosts[${k}]`, `no server of Gateway ${full} has host ${name}`);
@@ -219,7 +220,8 @@ function checkConflicts(object: MeshObject, spec: VirtualServiceShape, facts: Me
   for (const [i, host] of (spec.hosts ?? []).entries()) {
     const name = fullHost(host, namespace);
     for (const other of claimants(facts).get(name) ?? []) {
-      facts.step();
+      if (findings.full) return;
+      facts.step(COST_OF_CLAIMANT);
       if (keyOf(other) === keyOf(object) || !meet(clients, clientsOf(other, facts))) continue;
       findings.warn(
         'conflictingHosts',
@@ -229,6 +231,9 @@ function checkConflicts(object: MeshObject, spec: VirtualServiceShape, facts: Me
     }
   }
 }
+
+/** Of a look at one, in steps. */
+const COST_OF_CLAIMANT = 10;
 
 /** VirtualServices of the mesh by full host. */
 const claimants = perMesh((facts) => {

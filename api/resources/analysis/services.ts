@@ -105,13 +105,19 @@ function servesAt(member: MemberFact, target: number | string, { name }: PortFac
   return number !== undefined && portNumbers(member).has(number);
 }
 
+/** Of a look at one, in steps, beside its lists. */
+const COST_OF_TWIN = 5;
+
 /** A second definition of a host that some client sees beside this one. */
 function checkTwin(service: ServiceFact, index: number, facts: MeshFacts, findings: Findings): void {
   const path = service.kind === 'Service' ? 'metadata.name' : `spec.hosts[${index}]`;
   for (const other of facts.named(service.host)) {
+    if (findings.full) return;
     facts.step();
     if (other.key === service.key) continue;
-    facts.step(service.exportTo.length + other.exportTo.length + service.ports.length + other.ports.length);
+    facts.step(
+      service.exportTo.length + other.exportTo.length + service.ports.length + other.ports.length + COST_OF_TWIN,
+    );
     const together = isVisible(service, other.namespace) || isVisible(other, service.namespace);
     if (!together) continue;
     const theirs = new Set(other.ports.map((port) => port.number));

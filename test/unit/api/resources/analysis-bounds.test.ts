@@ -54,7 +54,7 @@ const HEAVY: readonly [string, () => MeshObject[]][] = [
     'hosts by Gateways',
     () => [
       object('VirtualService', 'v', { gateways: times(2000, (i) => `g${i}`), hosts: times(1000, (i) => `h${i}.com`) }),
-      ...times(2000, (i) => gateway(`g${i}`, ['a.com'])),
+      ...times(2000, (i) => gateway(`g${i}`, ['*'])),
     ],
   ],
   [
@@ -104,15 +104,17 @@ const HEAVY: readonly [string, () => MeshObject[]][] = [
   [
     'twins by hosts',
     () => [
-      object('ServiceEntry', 'e', { hosts: times(1500, () => 'a.com') }),
-      object('ServiceEntry', 'f', { hosts: times(1500, () => 'a.com') }),
+      object('ServiceEntry', 'e', { exportTo: ['.'], hosts: times(1500, () => 'a.com') }),
+      object('ServiceEntry', 'f', { exportTo: ['.'], hosts: times(1500, () => 'a.com') }, 'other'),
     ],
   ],
   [
     'VirtualServices of the same hosts',
     () => [
-      object('VirtualService', 'v', { hosts: times(1000, (i) => `h${i % 2}.com`) }),
-      ...times(2500, (i) => object('VirtualService', `v${i}`, { hosts: ['h0.com', 'h1.com'] })),
+      object('VirtualService', 'v', { exportTo: ['.'], hosts: times(1000, (i) => `h${i % 2}.com`) }),
+      ...times(2500, (i) =>
+        object('VirtualService', `v${i}`, { exportTo: ['.'], hosts: ['h0.com', 'h1.com'] }, 'other'),
+      ),
     ],
   ],
   [
@@ -171,6 +173,6 @@ t.test('the clock ends it too, also before the first object; without a budget no
   t.equal(steps, 3 * BUDGET_LIMITS.clockEvery - 1);
   t.notOk(isOverBudget(new Error('another')));
   const [, make] = HEAVY[0] as (typeof HEAVY)[0];
-  const [first, ...rest] = make();
-  t.equal(analyzePushed(first as MeshObject, meshFacts([first as MeshObject, ...rest], true)).length, 100);
+  const objects = make();
+  t.same(analyzePushed(objects[0] as MeshObject, meshFacts(objects, true)), [], 'as meshctl analyze does');
 });
