@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { createBudget, isOverBudget, type Step } from '../../api/resources/analysis/budget.ts';
+import { createBudget, isOverBudget, type Step, UNBOUNDED } from '../../api/resources/analysis/budget.ts';
 import type { Finding } from '../../api/resources/analysis/finding.ts';
 import { admittedBy } from '../../api/resources/cross-check-gateway.ts';
 import { type ExportDefaults, exportToOf } from '../../api/resources/export-to.ts';
@@ -98,6 +98,7 @@ const EXPORTED = ['Service', 'ServiceEntry', 'VirtualService', 'DestinationRule'
 export function mayHearOf(
   { role, namespaces }: Pick<Principal, 'role' | 'namespaces'>,
   defaults: ExportDefaults,
+  step: Step = UNBOUNDED,
 ): (object: MeshObject) => boolean {
   const own = new Set(namespaces);
   return (object) => {
@@ -105,20 +106,22 @@ export function mayHearOf(
     const namespace = metadata.namespace ?? '';
     if (role === 'admin' || own.has(namespace)) return true;
     if (kind === 'Secret') return false;
-    if (kind === 'Gateway') return takesFrom(object, own);
+    if (kind === 'Gateway') return takesFrom(object, own, step);
     if (namespace === ROOT_NAMESPACE || namespace === '') return true;
     if (kind === 'WorkloadGroup') return metadata.annotations?.[GATEWAY_ANNOTATION] !== undefined;
     if (!EXPORTED.includes(kind)) return false;
     const exportTo = exportToOf(object, defaults);
+    step(exportTo.length);
     return exportTo.length === 0 || exportTo.some((to) => to === '*' || own.has(to));
   };
 }
 
 /** Whether a server of the Gateway takes VirtualServices of one of the namespaces. */
-function takesFrom({ metadata, spec }: MeshObject, namespaces: ReadonlySet<string>): boolean {
+function takesFrom({ metadata, spec }: MeshObject, namespaces: ReadonlySet<string>, step: Step): boolean {
   const { servers = [] } = (spec ?? {}) as { readonly servers?: readonly { readonly hosts?: readonly string[] }[] };
   return servers.some(({ hosts = [] }) =>
     hosts.some((host) => {
+      step();
       const from = admittedBy(host, metadata.namespace ?? '');
       return from === undefined || namespaces.has(from);
     }),

@@ -81,10 +81,11 @@ export function createNeighbours(store: Store, clock: Pick<Clock, 'monotonic'>):
         await setImmediate(); // a kind may have tens of thousands of objects
       }
       for (const object of objects) mesh.get(object.kind)?.set(keyOf(object), object);
-      const hears = mayHearOf(principal, exportDefaults(mesh.get('MeshConfig')?.values().next().value));
+      const defaults = exportDefaults(mesh.get('MeshConfig')?.values().next().value);
       return await adviseWithin(
         objects,
         (step) => {
+          const hears = mayHearOf(principal, defaults, step);
           const heard: MeshObject[] = [];
           for (const kind of mesh.values()) {
             for (const object of kind.values()) {

@@ -251,6 +251,7 @@ function selected(
 function serviceFact(object: MeshObject, making: Making): ServiceFact {
   const spec = (object.spec ?? {}) as ServiceShape;
   const namespace = namespaceOf(object);
+  making.step((spec.ports ?? []).length);
   const members = selected(making, namespace, spec.selector, []);
   return {
     key: keyOf(object),
@@ -288,7 +289,7 @@ function entryFacts(object: MeshObject, making: Making): ServiceFact[] {
     targetPort: port.targetPort,
     path: `spec.ports[${i}]`,
   }));
-  making.step((spec.hosts ?? []).length + inline.length);
+  making.step((spec.hosts ?? []).length + inline.length + ports.length);
   return (spec.hosts ?? []).map((host) => ({
     key: keyOf(object),
     kind: 'ServiceEntry',

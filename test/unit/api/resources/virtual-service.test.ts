@@ -282,7 +282,10 @@ test('delegation beside the rest of the mesh', async (t) => {
   );
   const rule = 'http: [{directResponse: {status: 200}}]';
   const own = of('own', 'a', `{${rule}}`);
+  const meshConfig = { ...of('default', '', '{defaultVirtualServiceExportTo: ["."]}'), kind: 'MeshConfig' };
   const rows: readonly (readonly [string, MeshObject, MeshObject[], string[]])[] = [
+    ['private by MeshConfig', root, [own, of('d', 'b', `{${rule}}`), meshConfig], ['spec.http[0].delegate']],
+    ['its own word counts', root, [own, of('d', 'b', `{exportTo: ["*"], ${rule}}`), meshConfig], []],
     ['all there', root, [own, of('d', 'b', `{${rule}}`)], []],
     ['missing', root, [own], ['spec.http[0].delegate']],
     ['private', root, [own, of('d', 'b', `{exportTo: ["."], ${rule}}`)], ['spec.http[0].delegate']],
@@ -292,7 +295,7 @@ test('delegation beside the rest of the mesh', async (t) => {
     ['used by nobody', own, [of('d', 'b', `{${rule}}`)], ['spec.hosts']],
   ];
   for (const [what, object, others, paths] of rows) {
-    const lookup = { list: (kind: string) => (kind === 'VirtualService' ? others : []) };
+    const lookup = { list: (kind: string) => others.filter((one) => one.kind === kind) };
     t.same(
       crossCheck(object, lookup).map(({ path }) => path),
       paths,
