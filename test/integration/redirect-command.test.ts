@@ -18,6 +18,8 @@ import { parseResult, type RedirectResult } from '../../agent/redirect/result.ts
 import { buildSpec, UID } from '../builders/redirect-spec.ts';
 import { openSpace, type Space, standInProxy } from './redirect-lab.ts';
 
+t.setTimeout(120_000);
+
 const MAIN = fileURLToPath(new URL('./redirect-main.ts', import.meta.url));
 
 /** One host with agent.yaml, a run folder that belongs to the agent's user, and the oneshot as a process of its own. */
