@@ -7,6 +7,7 @@ export interface Typed<Spec> {
   readonly name: string;
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
   readonly spec: Spec;
 }
 
@@ -46,6 +47,7 @@ function typed(object: MeshObject): Typed<unknown> {
     name: object.metadata.name,
     namespace: object.metadata.namespace ?? '',
     labels: object.metadata.labels ?? {},
+    annotations: object.metadata.annotations ?? {},
     spec: object.spec ?? {},
   };
   TYPED.set(object, made);

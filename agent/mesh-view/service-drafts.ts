@@ -1,3 +1,4 @@
+import { annotatedExportTo } from '../../api/resources/export-to.ts';
 import { ipVersion } from '../../api/resources/formats.ts';
 import type { ObjectKey } from '../../api/resources/object.ts';
 import type { DesiredConfig } from '../../api/signed-config/desired-config.ts';
@@ -78,7 +79,7 @@ function serviceDraft(service: Typed<ServiceSpec>, sources: DraftSources): Draft
 }
 
 function draftOf(
-  { key, name, namespace, spec }: Typed<ServiceSpec>,
+  { key, name, namespace, annotations, spec }: Typed<ServiceSpec>,
   host: string,
   vips: readonly string[],
   near: readonly Member[],
@@ -98,7 +99,7 @@ function draftOf(
     external: false,
     headless,
     closest: CLOSEST[spec.trafficDistribution ?? ''],
-    exportTo: undefined,
+    exportTo: annotatedExportTo(annotations),
     subjectAltNames: [],
     alias,
     members: alias !== undefined ? [] : spec.publishNotReadyAddresses === true ? near.map(evenNotReady) : near,

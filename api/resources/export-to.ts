@@ -16,6 +16,12 @@ interface MeshConfigShape {
 /** Annotation of a Service: namespaces with commas between them. */
 const ANNOTATION = 'networking.istio.io/exportTo';
 
+/** What a Service's annotation says; undefined: it has none, or an empty one. Source: Istio, annotation networking.istio.io/exportTo. */
+export function annotatedExportTo(annotations: Readonly<Record<string, string>> = {}): readonly string[] | undefined {
+  const listed = (annotations[ANNOTATION] ?? '').split(',').flatMap((one) => one.trim() || []);
+  return listed.length === 0 ? undefined : listed;
+}
+
 /** As hosts take MeshConfig (agent/mesh-view/mesh-settings.ts); undefined: there is none, or it is not known. */
 export function exportDefaults(meshConfig: MeshObject | undefined): ExportDefaults {
   const spec = (meshConfig?.spec ?? {}) as MeshConfigShape;
@@ -30,7 +36,7 @@ export function exportDefaults(meshConfig: MeshObject | undefined): ExportDefaul
 export function exportToOf({ kind, metadata, spec }: MeshObject, defaults: ExportDefaults): readonly string[] {
   const written =
     kind === 'Service'
-      ? metadata.annotations?.[ANNOTATION]?.split(',').map((one) => one.trim())
+      ? annotatedExportTo(metadata.annotations)
       : (spec as { readonly exportTo?: readonly string[] } | undefined)?.exportTo;
   if (written !== undefined && written.length > 0) return written;
   if (kind === 'VirtualService') return defaults.virtualServices;

@@ -222,6 +222,30 @@ test('inbound ports: the template’s and those that services reach, with protoc
   ]);
 });
 
+test('a Service is exported as its annotation says, else as MeshConfig does', async (t) => {
+  const seenFrom = (namespace: string, exportTo: string | undefined, byDefault?: readonly string[]) => {
+    const annotations = exportTo === undefined ? undefined : { 'networking.istio.io/exportTo': exportTo };
+    const services = REVIEWS.map((one) =>
+      one.kind === 'Service' ? { ...one, metadata: { ...one.metadata, annotations } } : one,
+    );
+    const config = object('MeshConfig', 'mesh', { defaultServiceExportTo: byDefault }, { namespace: 'istio-system' });
+    const objects = [...services, ...(byDefault === undefined ? [] : [config])];
+    return dnsHosts(meshView({ objects, hosts: [A, B] }))(namespace).has(HOST);
+  };
+  for (const [namespace, exportTo, byDefault, seen] of [
+    ['shop', undefined, undefined, true],
+    ['shop', '.', undefined, false],
+    ['default', '.', undefined, true],
+    ['shop', 'other, shop', undefined, true],
+    ['shop', 'other', undefined, false],
+    ['shop', '~', undefined, false],
+    ['shop', undefined, ['.'], false],
+    ['shop', '*', ['.'], true],
+    ['shop', ' , ', ['.'], false],
+  ] as const)
+    t.equal(seenFrom(namespace, exportTo, byDefault), seen, `${exportTo}, by default ${byDefault}, from ${namespace}`);
+});
+
 test('DNS: what each namespace sees, with VIPs; nothing for what has no address', async (t) => {
   const view = meshView({
     objects: [
