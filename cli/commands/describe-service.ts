@@ -14,6 +14,7 @@ import {
   type ServiceFact,
 } from '../../api/resources/analysis/model.ts';
 import { type SubsetFact, subsetsOf } from '../../api/resources/analysis/subsets.ts';
+import { exportToOf } from '../../api/resources/export-to.ts';
 import { hostWithin } from '../../api/resources/formats.ts';
 import { keyOf, type MeshObject } from '../../api/resources/object.ts';
 import { type KindInfo, kindByName } from '../../api/resources/registry.ts';
@@ -65,6 +66,8 @@ const KINDS_READ = [
   'PeerAuthentication',
   'AuthorizationPolicy',
 ];
+/** Belongs to the mesh: who may read one namespace only does without its defaults. */
+const MESH_WIDE = ['MeshConfig'];
 const HOST_KIND = kindByName('Host') as KindInfo;
 /** Hosts that are asked for their view, until one answers. */
 const MAX_ASKED = 3;
@@ -92,16 +95,16 @@ export async function describeService(
 
 /** All namespaces where the credential may read them, else the service's own. */
 async function readObjects(client: ApiClient, namespace: string) {
-  const read = async (scope: { namespace?: string }) => {
+  const read = async (kinds: readonly string[], scope: { namespace?: string }) => {
     const objects: MeshObject[] = [];
-    for (const kind of KINDS_READ) objects.push(...(await listObjects(client, kindByName(kind) as KindInfo, scope)));
+    for (const kind of kinds) objects.push(...(await listObjects(client, kindByName(kind) as KindInfo, scope)));
     return objects;
   };
   try {
-    return { objects: await read({}), complete: true };
+    return { objects: await read([...KINDS_READ, ...MESH_WIDE], {}), complete: true };
   } catch (error) {
     if (!isForbidden(error)) throw error;
-    return { objects: await read({ namespace }), complete: false };
+    return { objects: await read(KINDS_READ, { namespace }), complete: false };
   }
 }
 
@@ -251,11 +254,10 @@ function rulesOf(service: ServiceFact, facts: MeshFacts): string[] {
   const objects = ['VirtualService', 'DestinationRule'].flatMap((kind) => facts.list(kind));
   const lines = shaping(objects, service).map((object) => {
     const spec = (object.spec ?? {}) as {
-      exportTo?: readonly string[];
       gateways?: readonly string[];
       subsets?: readonly { name?: string }[];
     };
-    const exportTo = spec.exportTo ?? [];
+    const exportTo = exportToOf(object, facts.defaults);
     const more = [
       ...(spec.subsets === undefined ? [] : [`subsets ${spec.subsets.map((one) => one.name).join(', ')}`]),
       ...(spec.gateways === undefined ? [] : [`gateways ${spec.gateways.join(', ')}`]),

@@ -32,7 +32,7 @@ const host = (name: string, groups: string[], reported: boolean) => ({
   ...(reported ? { status: { workloads: groups.map((group) => ({ group, health: 'unhealthy' })) } } : {}),
 });
 
-function world(seen: Answer | undefined, scope?: string): Record<string, Answer> {
+function world(seen: Answer | undefined, scope?: string, more: readonly object[] = []): Record<string, Answer> {
   const answers: Record<string, Answer> = {
     'GET /api/v1/namespaces/shop/services/web': [200, OBJECTS[0]],
     'GET /apis/hostmesh.io/v1/hosts':
@@ -51,8 +51,9 @@ function world(seen: Answer | undefined, scope?: string): Record<string, Answer>
     'Gateway',
     'PeerAuthentication',
     'AuthorizationPolicy',
+    'MeshConfig',
   ]) {
-    const items = OBJECTS.filter((one) => one.kind === kind);
+    const items = [...OBJECTS, ...more].filter((one) => (one as { kind?: string }).kind === kind);
     const info = kindByName(kind);
     if (info === undefined) continue;
     answers[`GET ${resourcePath(info)}`] = scope === undefined ? [200, { items }] : [403, { message: 'no' }];
@@ -120,4 +121,17 @@ tap.test('no host answers: grants and reports; a principal of one namespace', as
   t.match(out, /shop\/web-v2 +no host/);
   const own = await fakeController(t, world(undefined, 'shop'));
   t.match((await run(['describe', 'service', 'web', '-n', 'shop'], { env: own.env })).out, /by grants and reports/);
+});
+
+tap.test('MeshConfig says who sees a service that does not say it', async (t) => {
+  const config = {
+    apiVersion: 'hostmesh.io/v1',
+    kind: 'MeshConfig',
+    metadata: { name: 'mesh' },
+    spec: { defaultServiceExportTo: ['.'], defaultVirtualServiceExportTo: ['.'] },
+  };
+  const { env } = await fakeController(t, world([200, SEEN], undefined, [config]));
+  const { out, err } = await run(['describe', 'service', 'web', '-n', 'shop'], { env });
+  t.match(out, /^Visible to: +(?!every)/m, err);
+  t.match(out, /VirtualService\/shop\/web: for \. only/);
 });
