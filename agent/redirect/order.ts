@@ -42,11 +42,12 @@ export async function wantedOf(config: OrderConfig, users: Users): Promise<Wante
     });
   const commands: ListedCommand[] = [];
   const problems: string[] = [];
-  for (const { group, user, execProbes } of config.workloads) {
-    if (execProbes.length === 0) continue;
+  const listing = config.workloads.filter(({ execProbes }) => execProbes.length > 0);
+  const ours = listing.length === 0 ? [] : await Promise.all([config.proxyUser, config.agentUser].map(uidOf));
+  const own = new Set(ours.filter((uid) => uid !== undefined));
+  for (const { group, user, execProbes } of listing) {
     const uid = await uidOf(user);
-    const own = [await uidOf(config.proxyUser), await uidOf(config.agentUser)].filter((one) => one !== undefined);
-    const fault = uid === undefined ? 'is not known' : workloadUidFault(uid, new Set(own));
+    const fault = uid === undefined ? 'is not known' : workloadUidFault(uid, own);
     if (uid === undefined || fault !== undefined) problems.push(`${group}: execProbes are not run: ${user} ${fault}`);
     else commands.push(...execProbes.map((command) => ({ group, uid, command })));
   }
