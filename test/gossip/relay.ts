@@ -27,7 +27,10 @@ export async function createRelay(
   };
   const server = createServer((incoming) => {
     count += 1;
-    if (silent) return void incoming.on('error', () => {});
+    if (silent) {
+      sockets.add(incoming); // unread, it would never see its other end close, and hold the server open
+      return void incoming.on('error', () => {});
+    }
     const outgoing = dial(target.port, target.address);
     join(incoming, outgoing);
     join(outgoing, incoming);
