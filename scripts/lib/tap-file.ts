@@ -18,6 +18,8 @@ export interface RunOptions {
 }
 
 const STDERR_BYTES = 16_384;
+/** tap's own limit for a file comes this long before `timeoutMs`: it names the test that hangs, the runner only the file. */
+const NAMING_MS = 5000;
 
 /**
  * Runs one test file by this very Node (which strips its types) in a process group of its own and reads its TAP. Beyond failed
@@ -29,7 +31,8 @@ export async function runTapFile(file: string, options: RunOptions): Promise<Fil
   const child = spawn(process.execPath, ['--no-warnings', file], {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true, // a group: what the file leaves behind is killed with it
-    env: { ...process.env, ...options.env, TAP: '1' },
+    // Without TAP_TIMEOUT tap ends any file after 30 s in all, which a busy machine makes of ten.
+    env: { ...process.env, TAP_TIMEOUT: String(tapSeconds(options.timeoutMs)), ...options.env, TAP: '1' },
   });
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -66,6 +69,10 @@ export async function runTapFile(file: string, options: RunOptions): Promise<Fil
   if (tap.passed + failures.length === 0) failures.push('asserted nothing');
   if (failures.length > 0 && stderr.trim() !== '') failures[failures.length - 1] += `\nstderr:\n${stderr.trim()}`;
   return { file, passed: tap.passed, failed: failures.length, failures, durationMs: performance.now() - startedMs };
+}
+
+function tapSeconds(timeoutMs: number): number {
+  return Math.max(timeoutMs / 2, timeoutMs - NAMING_MS) / 1000;
 }
 
 /** Counts leaf assertions of a TAP stream, those in subtests too. */

@@ -64,6 +64,12 @@ const cases: readonly { name: string; source: string; passed: number; failed: nu
     failed: 2,
     says: /longer than 700 ms/,
   },
+  {
+    name: 'as much time as the runner gives, not the 30 s of tap',
+    source: tap(`t.equal(Number(process.env.TAP_TIMEOUT), 15);`),
+    passed: 1,
+    failed: 0,
+  },
 ];
 
 function tap(body: string): string {
@@ -80,6 +86,15 @@ test('a file counts as what it is', async (t) => {
     t.equal(result.failed, c.failed, `${c.name}: failed, ${result.failures.join(' | ')}`);
     if (c.says !== undefined) t.match(result.failures.join('\n'), c.says, `${c.name}: says why`);
   }
+});
+
+test('the test that hangs is named', async (t) => {
+  const file = join(t.testdir({}), 'stuck.test.ts');
+  const stuck = `t.test('waits for ever', () => new Promise((r) => setTimeout(r, 600_000)));`;
+  writeFileSync(file, tap(`t.test('is quick', async (t) => t.ok(1)); ${stuck}`));
+  const { passed, failures } = await runTapFile(file, { timeoutMs: 5000, graceMs: 200 });
+  t.equal(passed, 1);
+  t.match(failures.join('\n'), /waits for ever[\s\S]*timeout/);
 });
 
 test('the last line sums all files, and nothing run is a failure', (t) => {
