@@ -1,4 +1,5 @@
 /** DESIGN 6, Freshness: who holds news back from a host, and for how long at most. Real planes and signatures, an injected clock. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { createConfigCache } from '../../../../agent/controlplane/cache.ts';
@@ -17,7 +18,8 @@ async function plane(
   config: Parameters<typeof createControlplane>[0]['client']['config'],
   peers: Pick<Parameters<typeof createControlplane>[0], 'fetchFromPeer' | 'members'> = {},
 ): Promise<Controlplane> {
-  const cache = createConfigCache(join(mesh.dir, name));
+  // Not to stable storage: while a busy disk is waited for, minutes of the injected clock pass.
+  const cache = createConfigCache(join(mesh.dir, name), async (path, data) => writeFileSync(path, data));
   await cache.initialise(mesh.rootText);
   const made = createControlplane({
     cache,

@@ -4,6 +4,7 @@ import { clientView } from '../../../../agent/mesh-view/lookup.ts';
 import type { HttpMatch, HttpRoute } from '../../../../agent/mesh-view/specs/virtual-service.ts';
 import { gatewayName, gatewayNames } from '../../../../agent/mesh-view/virtual-services.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
+import { cpuMs } from '../../../fakes/cpu-time.ts';
 import { meshView, object } from './build-mesh.ts';
 
 const views = (...objects: MeshObject[]) => meshView({ objects }).virtualServices;
@@ -201,7 +202,7 @@ test('the VirtualServices of a host: the most specific, then the oldest; exportT
 
 test('a root and a delegate of thousands of matches do not multiply without bound', async (t) => {
   const many = Array.from({ length: 3000 }, (_, i) => ({ headers: { [`h${i}`]: {} } }));
-  const started = performance.now();
+  const started = cpuMs();
   const rules = merged({ match: many }, [
     { match: many.slice(0, 5), route: to('x') },
     { match: many, route: to('y') },
@@ -209,5 +210,5 @@ test('a root and a delegate of thousands of matches do not multiply without boun
   ]);
   t.ok(rules.reduce((sum, rule) => sum + (rule.match?.length ?? 1), 0) <= 20_000);
   t.equal(rules[0]?.match?.length, 15_000, 'what is within the bound stands');
-  t.ok(performance.now() - started < 2000);
+  t.ok(cpuMs() - started < 2000);
 });

@@ -4,6 +4,7 @@ import { checkEnforced } from '../../../../api/resources/enforcement.ts';
 import { KINDS } from '../../../../api/resources/registry.ts';
 import { Report } from '../../../../api/resources/report.ts';
 import { validateObject } from '../../../../api/resources/validate.ts';
+import { cpuMs } from '../../../fakes/cpu-time.ts';
 
 const ROUTE = { route: [{ destination: { host: 'reviews' } }] };
 const virtualService = (spec: object, metadata: object = { name: 'reviews' }, version = 'v1') => ({
@@ -168,10 +169,10 @@ t.test('hostile input is bounded', async (t) => {
     { message: /__proto__/ },
   ]);
   t.equal(({} as { a?: number }).a, undefined);
-  const started = performance.now();
+  const started = cpuMs();
   t.match(validateObject(many).violations, [{ path: 'spec.hosts', message: /at most 1000/ }]);
   t.equal(validateObject(virtualService({ hosts: ['a'], http: Array(45_000).fill('_') })).violations.length, 100);
-  t.ok(performance.now() - started < 3000, 'thousands of hosts in one object do not stall the controller');
+  t.ok(cpuMs() - started < 3000, 'thousands of hosts in one object do not stall the controller');
 });
 
 t.test('random input never throws and never passes by accident', async (t) => {

@@ -5,6 +5,7 @@ import { crossCheck } from '../../../../api/resources/cross-check.ts';
 import type { Enforced } from '../../../../api/resources/enforcement.ts';
 import type { MeshObject } from '../../../../api/resources/object.ts';
 import { validateObject } from '../../../../api/resources/validate.ts';
+import { cpuMs } from '../../../fakes/cpu-time.ts';
 
 const EVERYTHING: Enforced = { fields: { VirtualService: ['spec.**'] }, values: {} };
 const ROUTE = 'route: [{destination: {host: a}}]';
@@ -262,10 +263,10 @@ test('thousands of matches are judged in time', async (t) => {
     { length: 200 },
     (_, i) => `{match: [${Array.from({ length: 12 }, (_, k) => `{uri: {prefix: /${i}/${k}/}}`)}], ${ROUTE}}`,
   );
-  const started = performance.now();
+  const started = cpuMs();
   const { violations } = judge(vs(...rules));
   t.same(violations, []);
-  t.ok(performance.now() - started < 3000, `${Math.round(performance.now() - started)} ms`);
+  t.ok(cpuMs() - started < 3000, `${Math.round(cpuMs() - started)} ms`);
 });
 
 test('delegation beside the rest of the mesh', async (t) => {

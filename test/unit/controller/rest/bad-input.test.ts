@@ -1,5 +1,6 @@
 import { request } from 'node:https';
 import t from 'tap';
+import { cpuMs } from '../../../fakes/cpu-time.ts';
 import { startRest, VS, virtualService } from './harness.ts';
 
 t.test('bad input is 4xx with a Status, never 500, and nothing is stored', async (t) => {
@@ -131,8 +132,8 @@ t.test('warnings carry nothing that could break a header', async (t) => {
 t.test('YAML that would hold up everybody is refused before it is parsed', async (t) => {
   const h = await startRest(t);
   const text = `a:\n${'- {b: c}\n'.repeat(300_000)}`;
-  const started = performance.now();
+  const started = cpuMs();
   const answer = await h.send('POST', '/apis/hostmesh.io/v1/apply', text, { 'content-type': 'application/yaml' });
   t.match(answer.body, { code: 400, message: /larger than 1048576 bytes/ });
-  t.ok(performance.now() - started < 1000, `${Math.round(performance.now() - started)} ms`);
+  t.ok(cpuMs() - started < 1000, `${Math.round(cpuMs() - started)} ms`);
 });

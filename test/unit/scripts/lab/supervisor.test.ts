@@ -183,6 +183,7 @@ test('a power loss and the boot after it', async (t) => {
   await order({ do: 'start', unit: 'agent' });
   await order({ do: 'start', unit: 'proxy' });
   t.equal(await echo(port, 'one'), 'echo one');
+  await until('the proxy starts', () => events().includes('proxy starts'));
   mkdirSync(join(dir, 'run', 'left'));
   writeFileSync(join(dir, 'run', 'redirect', 'result.json'), '');
   const seen = events().length;

@@ -11,7 +11,12 @@ import { createTestCa } from '../../../../builders/test-ca.ts';
 type Closing = { teardown(fn: () => unknown): unknown };
 
 function listen(t: Closing, server: net.Server): Promise<number> {
-  t.teardown(() => new Promise((resolve) => server.close(resolve)));
+  const open = new Set<net.Socket>();
+  server.on('connection', (socket) => open.add(socket));
+  t.teardown(() => {
+    for (const socket of open) socket.destroy(); // one that nobody reads never ends by itself
+    return new Promise((resolve) => server.close(resolve));
+  });
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port)));
 }
 
