@@ -16,6 +16,8 @@ export interface TestAds {
   readonly pushes: { readonly type: string; readonly names: readonly string[] }[];
   /** True when every response was acknowledged or refused. */
   idle(): boolean;
+  /** True once Envoy has asked for that type. Before it does, nothing is pending, and nothing is there. */
+  asked(type: 'cluster' | 'listener'): boolean;
   close(): Promise<void>;
 }
 
@@ -83,6 +85,7 @@ export async function startAds(path: string, messages: Messages): Promise<TestAd
     refusals,
     pushes,
     idle: () => pending.size === 0,
+    asked: (type) => [...streams].some((stream) => stream.asked(type)),
     set(next) {
       for (const [type, map] of Object.entries(next.resources)) {
         put(
@@ -141,6 +144,10 @@ class Stream {
       state.sent.delete(name);
     }
     if (known === undefined || (request.resource_names_subscribe ?? []).length > 0) this.push(type);
+  }
+
+  asked(type: TypeName): boolean {
+    return this.#types.has(type);
   }
 
   push(type: TypeName): void {

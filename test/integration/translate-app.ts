@@ -61,6 +61,7 @@ function serve(command: Command): Promise<object> {
       else answer();
     });
   });
+  server.keepAliveTimeout = 0; // Node would end a kept connection after 5 s, maybe as the proxy sends its next request on it
   return new Promise((resolve) => server.listen(command.port, '::', () => resolve({ listening: command.port })));
 }
 

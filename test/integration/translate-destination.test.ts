@@ -13,7 +13,7 @@ import { until } from '../fakes/until.ts';
 import { group, meshView, object, service, type TestHost, type TestMesh } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type Answer, type App, type Lab, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(280_000);
 
 const WEB = 4001;
 const OTHER = 4002;
@@ -151,7 +151,7 @@ before(async () => {
   await world4.ask({ do: 'serve-https', port: 8444, ca: world.caPem, ...tls });
   await world4.ask({ do: 'serve-record', port: 7000 });
   await world4.ask({ do: 'serve-forward', port: 3128 });
-  await world4.ask({ do: 'serve', port: 8000, name: 'd', delayMs: 1500 });
+  await world4.ask({ do: 'serve', port: 8000, name: 'd', delayMs: 3000 });
 });
 
 t.teardown(() => lab?.close());
@@ -197,7 +197,7 @@ test('MUTUAL: the server sees the certificate; without its file there is no conn
   t.not((await get('https.example', 81)).status, 200, 'SIMPLE has none to show');
   const started = performance.now();
   await push([rule('https.example', mutual('none.key'))]);
-  t.ok(performance.now() - started < 5000, 'a file that is missing holds up nothing');
+  t.ok(performance.now() - started < 10_000, 'a file that is missing holds up nothing: Envoy would wait 15 s');
   t.not((await get('https.example', 81)).status, 200, 'no key, no connection');
   t.match(files.problems(), [
     /DestinationRule\/default\/https.example-rule.*: \/etc\/mesh\/tls\/none.key: there is no such file/,
@@ -222,7 +222,7 @@ test('credentialName: nobody until the Secret is here, then the Secret’s certi
   const ca = `${name}-cacert`;
   secrets.set(ca, { name: ca, validation_context: { trusted_ca: { inline_string: world.caPem } } });
   lab.host('a').ads?.setSecrets(secrets);
-  await until(async () => (await get('https.example', 81)).status === 200, 'the Secret to be used', 5000);
+  await until(async () => (await get('https.example', 81)).status === 200, 'the Secret to be used', 15_000);
   t.match(json(await get('https.example', 81)), { client: 'client' });
 });
 
@@ -297,15 +297,15 @@ test('tunnels: CONNECT and POST through a forward proxy, by a port of TCP and of
 
 test('idle timeout and longest life of connections of bytes', async (t) => {
   for (const [tcp, traffic] of [
-    [{ idleTimeout: '0.5s' }, false],
-    [{ maxConnectionDuration: '700ms' }, true],
+    [{ idleTimeout: '1.5s' }, false],
+    [{ maxConnectionDuration: '2s' }, true],
   ] as const) {
     await push([rule('reviews', { connectionPool: { tcp } })]);
     const { connection } = await web.ask({ do: 'open', address: address('reviews'), port: 5432 });
     const say = () => web.ask({ do: 'say', connection, send: 'x' });
     t.match((await say()).received, /:x/);
-    if (traffic) await until(async () => (await say()).closed === true, 'the connection to end', 5000);
-    else await until(async () => /"cx_active": *0|cx_active::0/.test(await stats()), 'the connection to end', 5000);
+    if (traffic) await until(async () => (await say()).closed === true, 'the connection to end', 15_000);
+    else await until(async () => /"cx_active": *0|cx_active::0/.test(await stats()), 'the connection to end', 15_000);
     t.ok((await say()).closed, JSON.stringify(tcp));
   }
   await push([rule('reviews', { connectionPool: { tcp: { idleTimeout: '0s' } } })]);
@@ -331,7 +331,7 @@ test('a full pool answers at once; one without limits serves all', async (t) => 
   const refused = answers.filter((answer) => answer.status === 503);
   t.ok(refused.length >= 2 && refused.length < 4, 'one on the connection, one waiting at most');
   t.ok(
-    refused.every((answer) => (answer.ms ?? 0) < 1000),
+    refused.every((answer) => (answer.ms ?? 0) < 2500),
     'the others are answered at once',
   );
   await push([rule('slow.example', { connectionPool: { http: { http2MaxRequests: 0 } } })]);
@@ -380,9 +380,10 @@ test('localities: near first and far when near is gone; shares; an order by labe
   const even = await many(200);
   t.ok((even.b ?? 0) > 60 && (even.c ?? 0) > 60, JSON.stringify(even));
   await push([policy({ distribute: [{ from: 'eu/*', to: { 'eu/a': 20, 'us/b': 80 } }] })]);
-  const { b = 0, c = 0 } = await many(500);
-  t.equal(b + c, 500);
-  t.ok(Math.abs(b - 100) < 3 * Math.sqrt(500 * 0.2 * 0.8) + 1, `${b} of 500 for 20 %`);
+  // The mean of four times 500, as one in a few hundred of single ones is further off by chance.
+  const { b = 0, c = 0 } = await many(2000);
+  t.equal(b + c, 2000);
+  t.ok(Math.abs(b / 4 - 100) < 3 * Math.sqrt(500 * 0.2 * 0.8) + 1, `${b} of 2000 for 20 %`);
   await push([policy({ distribute: [{ from: '*', to: { 'us/*': 100 } }] })]);
   t.same(await many(20), { c: 20 }, 'a locality that is not named gets nothing');
 });

@@ -8,7 +8,7 @@ import { until } from '../fakes/until.ts';
 import { group, meshView, object, service, type TestHost } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type Answer, type App, type Lab, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(280_000);
 
 const EDGE = '10.66.0.1';
 const EDGE6 = 'fd66::1';
@@ -312,7 +312,11 @@ test('a rotation, and a route, reach the next connection and the next request; w
   });
   t.match(opened, { received: 'db:one' });
   lab.host('e').ads?.setSecrets(secrets('e', second));
-  await until(async () => /CN=second/.test((await https(443, 'web.example')).from ?? ''), 'the new certificate', 5000);
+  await until(
+    async () => /CN=second/.test((await https(443, 'web.example')).from ?? ''),
+    'the new certificate',
+    15_000,
+  );
   await push(...objects('/b'));
   t.equal((await https(443, 'web.example', { path: '/b' })).status, 418);
   t.match(await outside.ask({ do: 'tls-say', connection: opened.connection, send: 'two' }), { received: 'db:two' });

@@ -134,7 +134,7 @@ async function startHost(context: LabContext, spec: HostSpec, index: number): Pr
     undo.push(() => ads.close());
     ads.setSecrets(context.secretsOf(context.ca, spec.id));
     undo.push(startEnvoy(namespace, home, index));
-    await until(() => existsSync(join(home, 'admin.sock')), 'Envoy to start', 10_000);
+    await until(() => existsSync(join(home, 'admin.sock')), 'Envoy to start', 20_000);
   }
   const apps = new Map<number, App>();
   return {
@@ -151,10 +151,13 @@ async function startHost(context: LabContext, spec: HostSpec, index: number): Pr
     adminSocket: join(home, 'admin.sock'),
     envoyLog: () => readFileSync(join(home, 'envoy.log'), 'utf8'),
     async push(set) {
+      // A busy machine's Envoy may not have connected yet; for listeners it asks when its clusters are there.
+      await until(() => ads?.asked('cluster'), 'Envoy to ask for clusters', 20_000);
       ads?.set(set);
+      await until(() => ads?.asked('listener'), 'Envoy to ask for listeners', 20_000);
       await settle(ads as TestAds);
       const stats = () => adminGet(join(home, 'admin.sock'), '/stats?filter=^listener_manager.listener_');
-      await until(async () => workerHasAll(await stats()), 'Envoy’s worker to serve what it acknowledged', 10_000);
+      await until(async () => workerHasAll(await stats()), 'Envoy’s worker to serve what it acknowledged', 20_000);
     },
   };
 }
@@ -250,6 +253,11 @@ function startApp(namespace: string, uid: number, undo: (() => unknown)[]): App 
   const child = spawn('ip', [...args, process.execPath, script], { stdio: ['pipe', 'pipe', 'inherit'] });
   undo.push(() => stop(child));
   const waiting = new Map<number, (answer: Answer) => void>();
+  // Who asks a dead application hears of it, instead of waiting for ever.
+  child.once('exit', () => {
+    for (const answer of waiting.values()) answer({ error: 'the application has ended' });
+  });
+  child.stdin.on('error', () => {});
   let buffer = '';
   child.stdout.on('data', (chunk) => {
     buffer += chunk;
@@ -290,18 +298,18 @@ function adminGet(socketPath: string, path: string): Promise<string> {
   });
 }
 
-/** Waits until nothing is pending in two looks 30 ms apart: a response can make Envoy ask for more. */
+/** Waits until nothing is pending in looks over 30 ms: a response can make Envoy ask for more. */
 async function settle(ads: TestAds): Promise<void> {
-  let quiet = 0;
+  let since = performance.now();
   let seen = -1;
   await until(
     () => {
-      quiet = ads.idle() && ads.pushes.length === seen ? quiet + 1 : 0;
+      if (!ads.idle() || ads.pushes.length !== seen) since = performance.now();
       seen = ads.pushes.length;
-      return quiet > 3;
+      return performance.now() - since > 30;
     },
     'Envoy to acknowledge',
-    10_000,
+    20_000,
   );
 }
 

@@ -12,7 +12,7 @@ import type { MeshObject } from '../../api/resources/object.ts';
 import { group, meshView, object, service, type TestHost, type TestMesh } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type Answer, type App, type Lab, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(90_000);
+t.setTimeout(280_000);
 
 const WEB = 4001;
 const OUTSIDE = 4100;
@@ -72,7 +72,7 @@ const entry = (host: string, port: object, more: object) =>
 before(async () => {
   for (const folder of RESOLV) {
     mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, 'resolv.conf'), `nameserver ${OUT}\noptions timeout:1 attempts:1\n`);
+    writeFileSync(join(folder, 'resolv.conf'), `nameserver ${OUT}\noptions timeout:3 attempts:2\n`);
   }
   lab = await startLab(
     [
@@ -371,9 +371,10 @@ test('the lab goes without a trace', async (t) => {
 async function clientHello(name: string): Promise<string> {
   const server = net.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
+  const taken = once(server, 'connection') as Promise<[net.Socket]>;
   const client = tls.connect({ host: '127.0.0.1', port: (server.address() as AddressInfo).port, servername: name });
   client.on('error', () => {});
-  const [socket] = (await once(server, 'connection')) as [net.Socket];
+  const [socket] = await taken;
   const [bytes] = (await once(socket, 'data')) as [Buffer];
   client.destroy();
   socket.destroy();

@@ -19,7 +19,7 @@ import { until } from '../fakes/until.ts';
 
 const ENVOY = fileURLToPath(new URL('../../build/envoy/envoy', import.meta.url));
 /** Far below the 15 s that Envoy waits for a name that nobody answers. */
-export const DEADLINE_MS = 6000;
+export const DEADLINE_MS = 10_000;
 
 type Undo = (fn: () => unknown) => void;
 
@@ -184,6 +184,7 @@ export async function freePorts(count: number): Promise<number[]> {
 /** A server that says `name` to everybody; over TCP alone too: what comes is answered with its name. */
 export async function startBackend(undo: Undo, name: string): Promise<number> {
   const server = createServer((_, response) => response.end(name));
+  server.keepAliveTimeout = 0; // Node would end a kept connection after 5 s, maybe as Envoy sends its next request on it
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   undo(() => {
     server.closeAllConnections();
