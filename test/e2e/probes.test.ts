@@ -79,8 +79,8 @@ tap.test('probes', async (t) => {
     world.until(async () => (await atPeer()).health === what, `${what} at the peer`, ms);
   const get = async () => (await world.curl('a', 'hm-client', VIP)).status;
   await apply(...MESH);
-  await peerSees('healthy', 15_000);
-  await world.until(async () => (await get()) === 200, 'the service to be reached', 15_000);
+  await peerSees('healthy', 30_000);
+  await world.until(async () => (await get()) === 200, 'the service to be reached', 30_000);
 
   await apply(web({ httpGet: { port: 8081, path: '/healthz' }, periodSeconds: 1, failureThreshold: 2 }));
   const { counter } = await atPeer();
@@ -90,26 +90,26 @@ tap.test('probes', async (t) => {
         (await world.on('b', undefined, ['curl', '-s', 'http://127.0.0.1:15020/metrics'])).stdout,
       )?.[1] ?? 0,
     );
-  await world.until(async () => (await looked()) >= 3, 'three looks through the guards of STRICT', 10_000);
+  await world.until(async () => (await looked()) >= 3, 'three looks through the guards of STRICT', 30_000);
   t.equal((await atPeer()).health, 'healthy', 'a probe that is added takes nothing out');
   t.equal((await atPeer()).counter, counter, 'and looks that change nothing say nothing');
 
   writeFileSync(SICK, '');
-  await peerSees('unhealthy', 5000);
+  await peerSees('unhealthy', 20_000);
   t.match(await problems(), /default\/web: probe failing: GET http:\/\/10\.77\.0\.12:8081\/healthz: HTTP status 503/);
   t.equal((await world.agentStatus('b')).workloads[0]?.health, 'unhealthy');
-  await world.until(async () => (await get()) === 503, 'no request to go there', 3000);
+  await world.until(async () => (await get()) === 503, 'no request to go there', 15_000);
 
   must(await world.lab('kill', 'b', 'agent'), 'scripts/lab kill');
   await world.until(
     async () => (await world.agentStatus('b').catch(() => undefined))?.ready,
     'the agent to be ready',
-    20_000,
+    40_000,
   );
   t.equal((await atPeer()).health, 'unhealthy', 'a new agent knows no better');
   rmSync(SICK);
-  await peerSees('healthy', 5000);
-  await world.until(async () => (await get()) === 200, 'requests again', 3000);
+  await peerSees('healthy', 20_000);
+  await world.until(async () => (await get()) === 200, 'requests again', 15_000);
 
   const pushed = async () =>
     Number(
@@ -122,9 +122,9 @@ tap.test('probes', async (t) => {
   await world.until(
     async () => (await world.agentStatus('b').catch(() => undefined))?.ready,
     'the agent to be ready',
-    20_000,
+    40_000,
   );
-  await world.until(async () => (await looked()) >= 1, 'its first look', 10_000);
+  await world.until(async () => (await looked()) >= 1, 'its first look', 30_000);
   t.equal((await atPeer()).health, 'healthy', 'a new agent goes on from what was known');
   t.equal(await pushed(), before, 'without a flap in between');
 });

@@ -171,17 +171,23 @@ t.test('wait and watch see what happens', async (t) => {
   const h = await startRest(t);
   const k = kubeFor(t, h);
   await k.ok(['apply', '-f', k.file('vs.yaml', route(80))]);
+  let watches = 0;
+  h.rest.server.server.on('request', ({ url }) => {
+    if (/virtualservices\?.*watch=/.test(url ?? '')) watches++;
+  });
   const watch = k.start(['get', 'vs', '-w', '--output-watch-events']);
   t.teardown(watch.stop);
-  await until(() => watch.out().includes('ADDED'), 'the first event');
-  const deleted = k.ok(['wait', '--for=delete', 'vs/reviews', '--timeout=10s']);
-  const labelled = k.ok(['wait', '--for=jsonpath={.metadata.labels.team}=a', 'vs/reviews', '--timeout=10s']);
+  await until(() => watch.out().includes('ADDED'), 'the first event', 30_000);
+  const deleted = k.ok(['wait', '--for=delete', 'vs/reviews', '--timeout=60s']);
+  const labelled = k.ok(['wait', '--for=jsonpath={.metadata.labels.team}=a', 'vs/reviews', '--timeout=60s']);
+  // A wait that begins when all has happened waits for nothing, and says so by silence.
+  await until(() => watches === 3, 'all three to watch', 30_000);
   await k.ok(['label', 'vs', 'reviews', 'team=a']);
   t.match(await labelled, 'condition met');
-  await until(() => watch.out().includes('MODIFIED'), 'the change');
+  await until(() => watch.out().includes('MODIFIED'), 'the change', 30_000);
   await k.ok(['delete', 'vs', 'reviews', '--wait=true']);
   t.match(await deleted, 'condition met');
-  await until(() => watch.out().includes('DELETED'), 'the deletion');
+  await until(() => watch.out().includes('DELETED'), 'the deletion', 30_000);
 });
 
 t.test('discovery, explain, namespaces, auth and refusals', async (t) => {
