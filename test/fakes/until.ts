@@ -2,7 +2,7 @@
 export async function until<T>(
   condition: () => T | Promise<T>,
   what = 'condition',
-  timeoutMs = 5000,
+  timeoutMs = 20_000,
 ): Promise<NonNullable<T>> {
   const end = performance.now() + timeoutMs;
   for (let pause = 0; ; pause = Math.min(50, pause + 1)) {

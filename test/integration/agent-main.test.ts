@@ -20,7 +20,7 @@ interface Ended {
 
 function agent(args: readonly string[], input = ''): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--no-warnings', MAIN, ...args], { timeout: 20_000 });
+    const child = spawn(process.execPath, ['--no-warnings', MAIN, ...args], { timeout: 60_000 });
     let [out, err] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       out += text;

@@ -304,7 +304,7 @@ async function joinHost(t: Test, dir: string, joinString: string): Promise<Joine
     async follow(wanted) {
       const start = performance.now();
       while (!wanted(trusted.desired() as DesiredConfig)) {
-        if (performance.now() - start > 10_000) throw new Error('that generation never came');
+        if (performance.now() - start > 30_000) throw new Error('that generation never came');
         const body = await client.config(url, versionsOf(trusted.state()), 5);
         const outcome = body === undefined ? undefined : await trusted.offer(body);
         if (outcome?.kind === 'refused') throw outcome.error;

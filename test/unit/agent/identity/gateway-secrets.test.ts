@@ -86,23 +86,23 @@ test('fetched, kept 0600, rotated, served on after a deletion, dropped when no l
   const { secrets, clock, changes } = await start(t, dir, from);
   t.equal(secrets.get(CERT), undefined);
   secrets.want(['spiffe://mesh.test/ns/a/sa/b', 'ROOTCA', CERT]);
-  await until(() => secrets.get(CERT) !== undefined, 'the Secret to come', 2000);
+  await until(() => secrets.get(CERT) !== undefined, 'the Secret to come');
   t.same(secrets.get(CERT), { certificateChainPem: 'crt1', privateKeyPem: 'key1' });
   const file = join(dir, 'edge_web.json');
   t.equal(statSync(file).mode & 0o777, 0o600);
   t.same(from.asked[0]?.secrets, [{ name: NAME, have: '' }], 'nothing else is asked for');
   from.put(NAME, 'v2', pair(2));
-  await until(() => changes() === 2, 'the rotation', 2000);
+  await until(() => changes() === 2, 'the rotation');
   t.match(secrets.get(CERT), { privateKeyPem: 'key2' });
   t.same(secrets.problems(), []);
   from.remove(NAME);
-  await until(() => secrets.problems().length === 1, 'the deletion to be told', 2000);
+  await until(() => secrets.problems().length === 1, 'the deletion to be told');
   t.match(secrets.get(CERT), { privateKeyPem: 'key2' });
   t.match(secrets.problems(), [/there is no Secret edge\/web; its last version is served on/]);
   await clock.advance(2000);
   secrets.want([]);
   t.equal(secrets.get(CERT), undefined);
-  await until(() => !existsSync(file), 'the file to go', 2000);
+  await until(() => !existsSync(file), 'the file to go');
 });
 
 test('what was kept serves at once after a start without a controller; the controller is asked again and again', async (t) => {
@@ -111,7 +111,7 @@ test('what was kept serves at once after a start without a controller; the contr
   from.put(NAME, 'v1', pair(1));
   const first = await start(t, dir, from);
   first.secrets.want([CERT]);
-  await until(() => first.secrets.get(CERT) !== undefined, 'the Secret to come', 2000);
+  await until(() => first.secrets.get(CERT) !== undefined, 'the Secret to come');
   await first.secrets.stop();
   from.setDown(true);
   const { secrets, clock } = await start(t, dir, from);
@@ -121,7 +121,7 @@ test('what was kept serves at once after a start without a controller; the contr
   await clock.advance(1000);
   from.setDown(false);
   await clock.advance(60_000);
-  await until(() => JSON.stringify(secrets.get(CERT))?.includes('key3'), 'the new one', 2000);
+  await until(() => JSON.stringify(secrets.get(CERT))?.includes('key3'), 'the new one');
 });
 
 test('a file that others may read is dropped', async (t) => {
@@ -130,7 +130,7 @@ test('a file that others may read is dropped', async (t) => {
   from.put(NAME, 'v1', pair(1));
   const first = await start(t, dir, from);
   first.secrets.want([CERT]);
-  await until(() => first.secrets.get(CERT) !== undefined, 'the Secret to come', 2000);
+  await until(() => first.secrets.get(CERT) !== undefined, 'the Secret to come');
   await first.secrets.stop();
   const file = join(dir, 'edge_web.json');
   t.match(readFileSync(file, 'utf8'), /key1/);
@@ -140,7 +140,7 @@ test('a file that others may read is dropped', async (t) => {
   secrets.want([CERT]);
   t.equal(secrets.get(CERT), undefined);
   t.notOk(existsSync(file));
-  await until(() => secrets.problems().some((line) => line.includes('down')), 'the reason', 2000);
+  await until(() => secrets.problems().some((line) => line.includes('down')), 'the reason');
 });
 
 test('CAs: of NAME-cacert, else of NAME; with a revocation list', async (t) => {
@@ -148,11 +148,11 @@ test('CAs: of NAME-cacert, else of NAME; with a revocation list', async (t) => {
   from.put(NAME, 'v1', { ...pair(1), ca: 'own' });
   const { secrets } = await start(t, join(t.testdir(), 'secrets'), from);
   secrets.want([CA, CERT]);
-  await until(() => secrets.get(CA) !== undefined, 'the CA', 2000);
+  await until(() => secrets.get(CA) !== undefined, 'the CA');
   t.same(secrets.get(CA), { trustedCaPem: 'own' });
   t.same(secrets.problems(), [], 'NAME-cacert need not be there');
   from.put(`${NAME}-cacert`, 'v1', { ca: 'apart', crl: 'list' });
-  await until(() => JSON.stringify(secrets.get(CA)).includes('apart'), 'the other CA', 2000);
+  await until(() => JSON.stringify(secrets.get(CA)).includes('apart'), 'the other CA');
   t.same(secrets.get(CA), { trustedCaPem: 'apart', validation: { crl: { inline_string: 'list' } } });
 });
 
@@ -161,7 +161,7 @@ test('a name that is none is not asked for, and said', async (t) => {
   from.put(NAME, 'v1', pair(1));
   const { secrets } = await start(t, join(t.testdir(), 'secrets'), from);
   secrets.want([CERT, credentialSdsName('edge', 'No_Name')]);
-  await until(() => secrets.get(CERT) !== undefined, 'the Secret to come', 2000);
+  await until(() => secrets.get(CERT) !== undefined, 'the Secret to come');
   t.same(
     from.asked.at(-1)?.secrets.map((one) => one.name),
     [NAME],
