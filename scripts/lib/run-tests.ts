@@ -13,8 +13,8 @@ interface Suite {
 }
 
 const SUITES: Readonly<Record<string, Suite>> = {
-  unit: { folders: ['test/unit', 'test/contract', 'test/fuzz'], parallel: 2, timeoutMs: 90_000 },
-  integration: { folders: ['test/integration'], parallel: 1, timeoutMs: 300_000 },
+  unit: { folders: ['test/unit', 'test/contract', 'test/fuzz'], parallel: 2, timeoutMs: 180_000 },
+  integration: { folders: ['test/integration'], parallel: 1, timeoutMs: 600_000 },
   e2e: { folders: ['test/e2e'], parallel: 1, timeoutMs: 900_000 },
   gossip: { folders: ['test/gossip', 'test/sim'], parallel: 1, timeoutMs: 600_000 },
   system: { folders: ['test/system'], parallel: 1, timeoutMs: 900_000 },

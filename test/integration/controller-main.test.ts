@@ -34,7 +34,7 @@ import {
   spawnController,
 } from './controller-process.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 t.test('command line: what it cannot do it says, with the exit code of its kind, and touches nothing', async (t) => {
   const dir = t.testdir({ huge: '#'.repeat(300_000) });

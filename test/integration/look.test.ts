@@ -9,7 +9,7 @@ import { until } from '../fakes/until.ts';
 import { group, meshInput, meshView, object, service, type TestHost } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type App, type Lab, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const WEB = 4001;
 const HOSTS: readonly TestHost[] = [

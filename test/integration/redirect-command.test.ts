@@ -18,7 +18,7 @@ import { parseResult, type RedirectResult } from '../../agent/redirect/result.ts
 import { buildSpec, UID } from '../builders/redirect-spec.ts';
 import { openSpace, type Space, standInProxy } from './redirect-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const MAIN = fileURLToPath(new URL('./redirect-main.ts', import.meta.url));
 

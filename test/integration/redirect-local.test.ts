@@ -6,7 +6,7 @@ import type { LocalPort } from '../../agent/redirect/spec.ts';
 import { buildPolicy, buildSpec, UID } from '../builders/redirect-spec.ts';
 import { openSpace, standInProxy } from './redirect-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const application = { kind: 'application', port: 8081, permissive: false, ownerUids: [UID.web] } as const;
 const LOCAL: readonly LocalPort[] = [

@@ -5,7 +5,7 @@ import { permit } from '../../agent/redirect/policy.ts';
 import { buildPolicy, buildSpec, UID } from '../builders/redirect-spec.ts';
 import { join, openSpace, standInProxy } from './redirect-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 for (const backend of ['nft', 'legacy'] as const) {
   t.test(`${backend}: who takes the proxy's ports while it is dead is told nothing`, async (t) => {

@@ -76,7 +76,7 @@ function askUdp(host: string, port: number, keep: boolean, from: number | undefi
       if (!keep) socket.close();
       resolve(answer);
     };
-    const timer = setTimeout(() => finish('TIMEOUT'), 1500);
+    const timer = setTimeout(() => finish('TIMEOUT'), 10_000);
     socket.once('message', (data) => finish(data.toString()));
     socket.once('error', (error: NodeJS.ErrnoException) => finish(error.code ?? 'ERROR'));
     if (from !== undefined) socket.bind(from);

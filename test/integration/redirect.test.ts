@@ -11,7 +11,7 @@ import { buildPolicy, buildSpec, UID } from '../builders/redirect-spec.ts';
 import { until } from '../fakes/until.ts';
 import { join, openSpace, type Space, standInProxy } from './redirect-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const FOREIGN = [
   ['iptables', '-t', 'nat', '-N', 'DOCKER'],

@@ -15,7 +15,7 @@ import { createFakeClock } from '../fakes/fake-clock.ts';
 import { until } from '../fakes/until.ts';
 import { DEADLINE_MS, fetchText, freePorts, openLab } from './xds-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const world = createWorldCa();
 const server = world.issue({ dnsNames: ['x.example'] });

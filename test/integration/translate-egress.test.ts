@@ -7,7 +7,7 @@ import { until } from '../fakes/until.ts';
 import { group, meshView, object, service, type TestHost } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type Answer, type App, type Lab, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const WEB = 4001;
 const PORTS = { http: 9080, stream: 9081, tcp: 5432, sidecar: 9090 };

@@ -8,7 +8,7 @@ import { until } from '../fakes/until.ts';
 import { group, meshView, object, service, type TestHost } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type Answer, type App, type Lab, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const EDGE = '10.66.0.1';
 const EDGE6 = 'fd66::1';

@@ -12,7 +12,7 @@ import type { MeshObject } from '../../api/resources/object.ts';
 import { group, meshView, object, service, type TestHost, type TestMesh } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type Answer, type App, type Lab, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const WEB = 4001;
 const OUTSIDE = 4100;

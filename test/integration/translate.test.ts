@@ -8,7 +8,7 @@ import { until } from '../fakes/until.ts';
 import { group, meshView, object, service, type TestHost, type TestMesh } from '../unit/agent/mesh-view/build-mesh.ts';
 import { type Answer, type App, type Lab, type LabHost, secretBodies, startLab } from './translate-lab.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(580_000);
 
 const WEB = 4001;
 const OTHER = 4002;
