@@ -19,7 +19,7 @@ const budgetMs = Number(process.env.FUZZ_MS ?? 300);
 const seed = Number(process.env.FUZZ_SEED ?? randomInt(2 ** 31));
 const random = seeded(seed);
 t.comment(`seed ${seed}`);
-t.setTimeout(30_000 + 12 * budgetMs);
+t.setTimeout(150_000 + 12 * budgetMs);
 
 const pick = (n: number) => Math.floor(random() * n);
 const ca = createTestCa();
