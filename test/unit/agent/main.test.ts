@@ -36,7 +36,7 @@ for (const [name, program, args, code, says] of cases) {
   t.test(`${program}: ${name}`, async (t) => {
     const dir = t.testdir();
     const argv = [join(ROOT, program, 'main.ts'), ...args.map((arg) => arg.replace('DIR', dir))];
-    const { status, stderr, stdout } = spawnSync(process.execPath, argv, { encoding: 'utf8', timeout: 20_000 });
+    const { status, stderr, stdout } = spawnSync(process.execPath, argv, { encoding: 'utf8', timeout: 60_000 });
     t.equal(status, code);
     t.match(stderr, says);
     t.equal(stdout, '');

@@ -28,7 +28,7 @@ const get = (port: number, more: object = {}): ProbeCall => ({
   headers: [],
   ...more,
 });
-const soon = () => AbortSignal.timeout(5000);
+const soon = () => AbortSignal.timeout(30_000);
 const ask = (call: ProbeCall, signal = soon()) => look(call, '127.0.0.1', signal);
 
 test('HTTP: 200 to 399 is success, redirects are not followed, headers are sent', async (t) => {

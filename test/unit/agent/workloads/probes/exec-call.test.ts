@@ -63,7 +63,7 @@ test('systemd’s word decides', async (t) => {
 test('it is told the seconds and nothing else, in one connection', async (t) => {
   const { look, listening, seen } = setUp(t, (end) => end('success exited 0\n'));
   await listening();
-  t.strictSame(await look(CALL, AbortSignal.timeout(5000)), { ok: true });
+  t.strictSame(await look(CALL, AbortSignal.timeout(30_000)), { ok: true });
   t.strictSame(seen.lines, ['5\n']);
 });
 
@@ -73,10 +73,10 @@ test('one that talks without end is cut off; one that hangs up has said nothing'
     more();
   });
   await endless.listening();
-  t.match(await endless.look(CALL, AbortSignal.timeout(5000)), { ok: false, why: /did not say/ });
+  t.match(await endless.look(CALL, AbortSignal.timeout(30_000)), { ok: false, why: /did not say/ });
   const mute = setUp(t, (end) => end(''));
   await mute.listening();
-  t.match(await mute.look(CALL, AbortSignal.timeout(5000)), { ok: false, why: /did not say/ });
+  t.match(await mute.look(CALL, AbortSignal.timeout(30_000)), { ok: false, why: /did not say/ });
 });
 
 test('never two runs at once: after one that was given up the next waits until it has ended', async (t) => {
@@ -93,7 +93,7 @@ test('never two runs at once: after one that was given up the next waits until i
   t.match(await hanging, { ok: false });
   t.match(await look(CALL, AbortSignal.timeout(60)), { ok: false, why: 'the run before has not ended' });
   t.equal(seen.open, 1, 'its connection is how its end is heard of');
-  const next = look(CALL, AbortSignal.timeout(5000));
+  const next = look(CALL, AbortSignal.timeout(30_000));
   ends[0]?.();
   t.strictSame(await next, { ok: true });
   t.equal(seen.most, 1);
@@ -102,13 +102,13 @@ test('never two runs at once: after one that was given up the next waits until i
 test('a command that is not listed asks nobody', async (t) => {
   const { look, seen, listening } = setUp(t, (end) => end('success exited 0\n'));
   await listening();
-  t.match(await look({ ...CALL, unit: undefined }, AbortSignal.timeout(5000)), { ok: false, why: /execProbes/ });
+  t.match(await look({ ...CALL, unit: undefined }, AbortSignal.timeout(30_000)), { ok: false, why: /execProbes/ });
   t.equal(seen.open, 0);
 });
 
 test('a socket that comes a little later is waited for; one that does not come is said, and where nothing is systemd’s that', async (t) => {
   const { look, listening, seen } = setUp(t, (end) => end('success exited 0\n'));
-  const early = look(CALL, AbortSignal.timeout(5000));
+  const early = look(CALL, AbortSignal.timeout(30_000));
   setTimeout(() => void listening(), 20);
   t.strictSame(await early, { ok: true });
   t.equal(seen.lines.length, 1);
@@ -116,7 +116,7 @@ test('a socket that comes a little later is waited for; one that does not come i
   const absent = (systemdFolder: string) =>
     createExecLook({ socketOf: () => join(folder, 'none'), systemdFolder })(
       { ...CALL, timeoutSeconds: 0.1 },
-      AbortSignal.timeout(5000),
+      AbortSignal.timeout(30_000),
     );
   t.match(await absent(folder), { ok: false, why: /systemctl start mesh-order; journalctl .*-u mesh-probe-x\.socket/ });
   rmSync(folder, { recursive: true });
