@@ -2,7 +2,7 @@
 import { must } from './run.ts';
 import type { World } from './world.ts';
 
-const READY_MS = 15_000;
+const READY_MS = 60_000;
 
 /** Waits until the agent of each host is ready; `not`: and is another than the one started at that time. */
 export async function untilReady(world: World, hosts: readonly string[], not: readonly string[] = []): Promise<void> {

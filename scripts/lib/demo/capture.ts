@@ -12,9 +12,10 @@ export interface Capture {
 /** tcpdump of all TCP on the link of `host`, until stopped. */
 export async function startCapture(world: World, host: string, name: string): Promise<Capture> {
   const file = join(world.temp, `${name}-${host}.pcap`);
-  // Ends when its stdin does; `wait` lets tcpdump write what it has.
+  // Ends when its stdin does; `wait` lets tcpdump write what it has. -B (KiB): of its usual buffer a packet at once takes a 32nd, whatever
+  // its size, and what a busy machine lets pass unread would look like a gap.
   const script =
-    'tcpdump -i eth0 -Z root -s 0 -U --immediate-mode -w "$1" tcp & p=$!; cat >/dev/null; kill -INT $p; wait $p';
+    'tcpdump -i eth0 -Z root -s 0 -U --immediate-mode -B 32768 -w "$1" tcp & p=$!; cat >/dev/null; kill -INT $p; wait $p';
   const running = await world.start(host, undefined, ['sh', '-c', script, 'capture', file], /listening on/);
   return {
     async stop() {

@@ -56,7 +56,7 @@ async function guards(world: World, note: (line: string) => void): Promise<void>
         return status === 0;
       },
       () => `${url} by a stranger on the host is refused under STRICT; it answered ${status}`,
-      8000,
+      30_000,
     );
   }
   check(
@@ -78,7 +78,7 @@ async function outboundPorts(world: World): Promise<number[]> {
 }
 
 async function deadHost(world: World, note: (line: string) => void): Promise<void> {
-  await untilEndpoints(world, HOSTS, 2, 'two endpoints of reviews everywhere', 10_000);
+  await untilEndpoints(world, HOSTS, 2, 'two endpoints of reviews everywhere', 30_000);
   must(await world.lab('kill', 'controller'), 'kill controller');
   const begun = performance.now();
   must(await world.lab('link', 'c', 'down'), 'link c down');
@@ -86,7 +86,7 @@ async function deadHost(world: World, note: (line: string) => void): Promise<voi
   const gone = (performance.now() - begun) / 1000;
   must(await world.lab('link', 'c', 'up'), 'link c up');
   const back = performance.now();
-  await untilEndpoints(world, HOSTS, 2, 'the endpoint on c is back everywhere', 30_000);
+  await untilEndpoints(world, HOSTS, 2, 'the endpoint on c is back everywhere', 60_000);
   note(`found by gossip, the controller being dead: gone from a and b after ${gone.toFixed(1)} s`);
   note(`back everywhere ${((performance.now() - back) / 1000).toFixed(1)} s after the link`);
 }
@@ -99,11 +99,11 @@ async function noController(world: World, note: (line: string) => void): Promise
   must(await world.lab('start', 'b', 'all'), 'start b all');
   const begun = performance.now();
   await untilReady(world, ['b']);
-  await world.until(async () => (await served()) === 'reviews-v1', 'the rebooted b serves', 20_000);
+  await world.until(async () => (await served()) === 'reviews-v1', 'the rebooted b serves', 60_000);
   note(`b, rebooted with no controller alive, serves after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
   await tamperedConfig(world, note);
   must(await world.lab('start', 'controller'), 'start controller');
-  await world.until(() => world.meshStatus().catch(() => undefined), 'the controller is back', 15_000);
+  await world.until(() => world.meshStatus().catch(() => undefined), 'the controller is back', 60_000);
   for (const mode of ['STRICT', 'PERMISSIVE'] as const) await world.apply(peerAuthentication(mode));
   await world.settled();
   const after = await Promise.all(HOSTS.map((host) => world.agentStatus(host)));
@@ -157,7 +157,7 @@ async function killProxyUnderLoad(world: World, mark: string): Promise<LoadRepor
   await world.until(
     async () => (await world.curl('a', 'hm-client', `http://reviews:9080/${mark}`)).status === 200,
     'Envoy of a is back',
-    5000,
+    30_000,
     20,
   );
   await new Promise((resolve) => setTimeout(resolve, 300)); // and some after

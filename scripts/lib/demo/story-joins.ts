@@ -64,7 +64,7 @@ async function expiredToken(world: World, host: string): Promise<string> {
   const answer = await world.rest('POST', OPERATOR_API.joinTokens, body);
   check(answer.status === 201, `POST jointokens answered ${answer.status}: ${answer.body.slice(0, 300)}`);
   const { joinString = '', expires = '' } = (JSON.parse(answer.body) as JoinToken).status ?? {};
-  await world.until(() => Date.now() > Date.parse(expires), 'the token expires', 5000, 20);
+  await world.until(() => Date.now() > Date.parse(expires), 'the token expires', 20_000, 20);
   return joinString;
 }
 

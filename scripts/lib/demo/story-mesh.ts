@@ -102,7 +102,7 @@ async function firstRequest(world: World, note: (line: string) => void): Promise
       return served.size === 2;
     },
     () => `reviews answers from b and c; it answered from ${[...served].join(' and ') || 'nowhere'}`,
-    10_000,
+    60_000, // each call is led to either by chance
   );
   let caller = '';
   for (const name of ['reviews', 'reviews.default.svc.cluster.local']) {
@@ -131,8 +131,8 @@ async function firstRequest(world: World, note: (line: string) => void): Promise
 
 /** A line to reviews:9081 and back. */
 export async function askTcp(world: World, line: string): Promise<string> {
-  const script = 'exec 3<>/dev/tcp/reviews/9081 && echo "$1" >&3 && timeout 5 head -n 1 <&3';
-  return (await world.on('a', 'hm-client', ['bash', '-c', script, 'tcp', line], { timeoutMs: 10_000 })).stdout.trim();
+  const script = 'exec 3<>/dev/tcp/reviews/9081 && echo "$1" >&3 && timeout 15 head -n 1 <&3';
+  return (await world.on('a', 'hm-client', ['bash', '-c', script, 'tcp', line], { timeoutMs: 30_000 })).stdout.trim();
 }
 
 /**
@@ -161,7 +161,7 @@ async function bothCertificates(world: World, xfcc: string, note: (line: string)
   await world.until(
     async () => seen(await metrics()),
     `istio_requests_total on a names ${CLIENT} and ${REVIEWS}`,
-    5000,
+    20_000,
   );
   note(`the server's Envoy verified ${CLIENT} (the very certificate of a), the client's Envoy ${REVIEWS}`);
 }

@@ -12,7 +12,7 @@ async function peerAuth(world: World, note: (line: string) => void): Promise<voi
   };
   await world.apply(peerAuthentication('STRICT'));
   await world.settled();
-  await world.until(async () => (await outside()).every((status) => status === 0), 'STRICT refuses plaintext', 8000);
+  await world.until(async () => (await outside()).every((status) => status === 0), 'STRICT refuses plaintext', 30_000);
   check(
     (await world.curl('a', 'hm-client', 'http://reviews:9080/')).status === 200,
     'STRICT: a mesh client is not served',
@@ -22,7 +22,7 @@ async function peerAuth(world: World, note: (line: string) => void): Promise<voi
   await world.until(
     async () => (await outside()).every((status) => status === 200),
     'PERMISSIVE serves plaintext',
-    8000,
+    30_000,
   );
   const stranger = await world.curl('plain', undefined, `http://${ip4}:9080/`, [
     '-H',
@@ -38,7 +38,7 @@ async function peerAuth(world: World, note: (line: string) => void): Promise<voi
       return answer.reply?.service === 'plain';
     },
     () => `a server outside the mesh answers in plaintext; it answered ${status}`,
-    8000,
+    30_000,
   );
   note('a client outside: refused under STRICT, served under PERMISSIVE, over both families, as nobody');
   note('legacy.example.test, a server outside: spoken to in plaintext');

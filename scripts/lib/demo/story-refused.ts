@@ -66,7 +66,7 @@ async function untilMarked(
       return NAMES.every((name) => seen?.[name] === wanted[name]);
     },
     () => `${when}: expected ${JSON.stringify(wanted)}, seen ${JSON.stringify(seen)}`,
-    10_000,
+    30_000,
   );
 }
 
@@ -93,7 +93,7 @@ async function named(world: World, note: (line: string) => void): Promise<void> 
       return text.includes('Refused by Envoy');
     },
     () => `meshctl describe a names what was refused: ${text}`,
-    5000,
+    30_000,
   );
   const refused = text.slice(text.indexOf('Refused by Envoy'));
   check(/DestinationRule\/default\/story-bad/.test(refused), `describe a does not name the object: ${refused}`);
@@ -133,7 +133,7 @@ async function restartAndDelete(world: World, live: Readonly<Record<Name, string
       return left === '';
     },
     () => `no Envoy lists anything of the deleted three; still on ${left}`,
-    15_000,
+    60_000,
   );
 }
 

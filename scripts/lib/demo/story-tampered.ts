@@ -42,7 +42,7 @@ async function untilAllNamed(world: World): Promise<Record<Kind, string>> {
       return said.size === HOSTS.length * kinds.length;
     },
     () => `each agent names a forged and a rolled-back config; so far ${[...said.keys()].join(', ')}`,
-    20_000,
+    60_000,
   );
   return { forged: said.get('a forged') ?? '', 'rolled-back': said.get('a rolled-back') ?? '' };
 }

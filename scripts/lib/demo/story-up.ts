@@ -114,8 +114,8 @@ async function hostsUp(world: World, note: (line: string) => void): Promise<void
     ),
   );
   for (const host of HOSTS) keysStayedHome(host);
-  await world.until(() => allKnown(world), 'each host knows the other two, alive, by gossip', 15_000);
-  await world.until(() => allCertified(world), 'every workload has its certificate, every Envoy its config', 15_000);
+  await world.until(() => allKnown(world), 'each host knows the other two, alive, by gossip', 60_000);
+  await world.until(() => allCertified(world), 'every workload has its certificate, every Envoy its config', 60_000);
   note('b and c knew one address, that of a; each now knows both others by gossip');
   const ready = [...ascent.words.matchAll(/host (\w+) is ready after (\d+) ms/g)].map(
     ([, host, ms]) => `${host} ${ms}`,

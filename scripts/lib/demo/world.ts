@@ -130,7 +130,7 @@ export function createWorld(signal: AbortSignal): World {
     async rest(method, path, body) {
       const { MESH_API, MESH_CA_FILE, MESH_TOKEN } = await env();
       const headers = { authorization: `Bearer ${MESH_TOKEN}`, 'content-type': 'application/json' };
-      const options = { method, headers, ca: readFileSync(MESH_CA_FILE), timeout: 10_000, agent: false };
+      const options = { method, headers, ca: readFileSync(MESH_CA_FILE), timeout: 30_000, agent: false };
       const url = new URL(path, MESH_API);
       return send((got) => httpsRequest(url, options, got), body === undefined ? undefined : JSON.stringify(body));
     },
@@ -174,7 +174,7 @@ async function settled(world: World): Promise<void> {
       return all.every((one) => one !== undefined && one.ackedGeneration >= generation);
     },
     () => `every Envoy acknowledged generation ${generation}: ${behind}`,
-    10_000,
+    30_000,
     20,
   );
 }
@@ -208,7 +208,7 @@ function background(child: ChildProcess, ready: RegExp, what: string, ended: () 
 }
 
 function overSocket(socketPath: string, path: string): Promise<string> {
-  const options: RequestOptions = { socketPath, path, timeout: 5000 };
+  const options: RequestOptions = { socketPath, path, timeout: 20_000 };
   return send((got) => httpRequest(options, got)).then(({ status, body }) => {
     check(status === 200, `GET ${path} on ${socketPath} answered ${status}: ${body.slice(0, 300)}`);
     return body;
