@@ -28,7 +28,7 @@ const TRY = `The mesh is up. Try, in another terminal:
   scripts/lab link c down; sleep 5; scripts/lab exec a --user hm-client -- curl -s http://reviews:9080/
 Ctrl-C takes everything down.`;
 
-const SETTLE_MS = 5000;
+const SETTLE_MS = 30_000;
 
 interface Options {
   readonly check: boolean;
