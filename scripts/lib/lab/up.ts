@@ -101,10 +101,13 @@ async function bringUpMesh({ exec, programs, say }: UpDeps, plan: LabPlan): Prom
   await Promise.all(hosts.map(async (host) => say(`host ${host.name} is ready after ${await untilReady(host)} ms`)));
 }
 
-/** ip-netns(8) puts these in the place of /etc's files for whatever runs in the namespace. No host names: they would hide services. */
+/**
+ * ip-netns(8) puts these in the place of /etc's files for whatever runs in the namespace. No host names: they would hide services. A resolver
+ * is asked for ten seconds in all, as by libc's own 5 s twice, and again sooner: an agent that starts on a busy machine may take five.
+ */
 async function writeNameServers(plan: LabPlan): Promise<void> {
   const files = {
-    'resolv.conf': `nameserver ${UPSTREAM.ip4}\noptions timeout:2 attempts:2\n`,
+    'resolv.conf': `nameserver ${UPSTREAM.ip4}\noptions timeout:2 attempts:5\n`,
     hosts: '127.0.0.1 localhost\n::1 localhost ip6-localhost\n',
     'nsswitch.conf':
       'passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n',
