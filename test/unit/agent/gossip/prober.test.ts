@@ -10,7 +10,7 @@ import { silentLogger } from '../../../../runtime/log.ts';
 import { record, verified } from '../../../builders/gossip.ts';
 import { createFakeClock } from '../../../fakes/fake-clock.ts';
 
-let port = 40_000 + (process.pid % 20_000);
+let port = 16_000 + (process.pid % 3500); // below the ephemeral range, where any other socket may be
 const ip = '127.0.0.1';
 
 async function until(condition: () => boolean): Promise<void> {

@@ -10,7 +10,7 @@ import type { SwimPacket } from '../../../../api/gossip/swim-packet.ts';
 import { silentLogger } from '../../../../runtime/log.ts';
 import { seeded } from '../../../fakes/seeded.ts';
 
-let next = 20_000 + (process.pid % 20_000);
+let next = 10_000 + (process.pid % 4500); // below the ephemeral range, where any other socket may be
 
 async function end(t: Test, host: string, address = '127.0.0.1') {
   const listen = { address, port: next++ };
