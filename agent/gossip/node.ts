@@ -4,7 +4,6 @@
  */
 import { createHash } from 'node:crypto';
 import { type GossipSub, gossipsub, StrictNoSign, TopicValidatorResult } from '@chainsafe/libp2p-gossipsub';
-import { yamux } from '@chainsafe/libp2p-yamux';
 import { identify } from '@libp2p/identify';
 import type { Connection, PeerId, Stream } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
@@ -15,6 +14,7 @@ import { errorLine, MeshError } from '../../api/errors.ts';
 import type { IpEndpoint } from '../../api/gossip/address.ts';
 import type { Logger } from '../../runtime/log.ts';
 import { boundPull } from './lazy-pull.ts';
+import { lazyYamux } from './muxer.ts';
 import { createPeerNames } from './peer-name.ts';
 import type { Channel } from './sync.ts';
 import { createTlsLink, type TlsLinkDeps } from './tls-link.ts';
@@ -105,6 +105,12 @@ export function createNode(deps: NodeDeps): GossipNode {
     onPeer: (peer, leaf) => void leaves.set(peer.host, leaf),
     onRefused: deps.onRefused,
     onBytes: deps.onBytes,
+    // No pings of the multiplexer's own: the failure detector knows of a dead host long before, and drops its links.
+    muxer: lazyYamux({
+      enableKeepAlive: false,
+      maxInboundStreams: 16,
+      streamOptions: { maxStreamWindowSize: 1024 * 1024 },
+    }),
   });
   const connectionsOf = (host: string): Connection[] =>
     libp2p?.getConnections(names.peerIdOf(host)).filter((c) => c.status === 'open') ?? [];
@@ -169,14 +175,6 @@ export function createNode(deps: NodeDeps): GossipNode {
         addresses: { listen: deps.listen.map(toMultiaddr) },
         transports: [tcp({ backlog: 511, maxConnections: 800 })],
         connectionEncrypters: [() => tls],
-        // No pings of the multiplexer's own: the failure detector knows of a dead host long before, and drops its links.
-        streamMuxers: [
-          yamux({
-            enableKeepAlive: false,
-            maxInboundStreams: 16,
-            streamOptions: { maxStreamWindowSize: 1024 * 1024 },
-          } as never),
-        ],
         connectionMonitor: { enabled: false },
         connectionManager: {
           maxConnections: 256,
@@ -261,11 +259,13 @@ function pubsubOptions(topics: readonly string[]): Parameters<typeof gossipsub>[
     allowedTopics: [...topics],
     msgIdFn: (message) =>
       createHash('sha256').update(message.topic).update('\0').update(message.data).digest().subarray(0, 20),
-    D: 4,
-    Dlo: 3,
-    Dhi: 6,
+    // Two of the links that this host dialled are its mesh, whoever else chose it is taken in: such a graph is connected with hardly any
+    // exception (Fenner and Frieze 1982: random k-out graphs, k >= 2), and nobody is refused by neighbours that have enough.
+    D: 2,
+    Dlo: 2,
+    Dhi: 12,
     Dscore: 2,
-    Dout: 1,
+    Dout: 2,
     Dlazy: 4,
     heartbeatInterval: 1000,
     floodPublish: true,

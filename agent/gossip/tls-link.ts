@@ -3,7 +3,7 @@
  * stream and the peer's host id, or an error before any byte of gossip. Must never: take the peer's word for who it is, on either side.
  */
 import { constants, type KeyObject, X509Certificate } from 'node:crypto';
-import { Duplex } from 'node:stream';
+import { Socket } from 'node:net';
 import { connect, createSecureContext, type SecureContext, TLSSocket } from 'node:tls';
 import type {
   ConnectionEncrypter,
@@ -11,12 +11,13 @@ import type {
   PeerId,
   SecureConnectionOptions,
   SecuredConnection,
+  StreamMuxerFactory,
 } from '@libp2p/interface';
 import { AbstractMessageStream, type MessageStreamInit, type SendResult } from '@libp2p/utils';
 import { MeshError } from '../../api/errors.ts';
 import type { Signer } from './trust.ts';
 
-export const LINK_PROTOCOL = '/hostmesh/tls/1';
+export const LINK_PROTOCOL = '/hostmesh/tls/2';
 const ALPN = 'hostmesh-gossip/1';
 const HANDSHAKE_MS = 5000;
 
@@ -27,6 +28,8 @@ export interface TlsLinkDeps {
   peerIdOf(host: string): PeerId;
   onPeer(peer: Signer, leaf: Uint8Array): void;
   onRefused(error: unknown): void;
+  /** What every link is multiplexed by: there is nothing to negotiate. */
+  readonly muxer: StreamMuxerFactory;
   /** Bytes on the wire, TLS included. */
   onBytes?(direction: 'sent' | 'received', bytes: number): void;
 }
@@ -48,13 +51,12 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
     }
     return context;
   };
-  const wrap = (raw: MessageStream, isServer: boolean): TLSSocket => {
+  const wrap = (socket: Socket, isServer: boolean): TLSSocket => {
     // Node checks a chain against a store and, on a raw server socket, ignores the result: `admit` below is the check.
     const common = { secureContext: secureContext(), rejectUnauthorized: false, ALPNProtocols: [ALPN] };
-    const duplex = duplexOf(raw, deps.onBytes);
     return isServer
-      ? new TLSSocket(duplex as never, { ...common, isServer: true, requestCert: true })
-      : connect({ ...common, socket: duplex, minVersion: 'TLSv1.3' });
+      ? new TLSSocket(socket, { ...common, isServer: true, requestCert: true })
+      : connect({ ...common, socket, minVersion: 'TLSv1.3' });
   };
   const secure = async (
     raw: MessageStream,
@@ -63,7 +65,10 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
   ): Promise<SecuredConnection> => {
     let socket: TLSSocket | undefined;
     try {
-      socket = wrap(raw, isServer);
+      const tcp = await takeSocket(raw);
+      const tls = wrap(tcp, isServer);
+      socket = tls;
+      if (!process.env.NOFIX) (raw as unknown as { sendReset(): void }).sendReset = () => tls.destroy();
       await handshake(socket, raw, isServer, options.signal);
       const leaf = socket.getPeerX509Certificate()?.raw;
       if (leaf === undefined) throw new MeshError('LINK_REFUSED', 'the peer presents no certificate');
@@ -79,8 +84,9 @@ export function createTlsLink(deps: TlsLinkDeps): ConnectionEncrypter {
         throw new MeshError('LINK_WRONG_PEER', `dialled another host and met ${peer.host}`);
       }
       const connection = new TlsStream(socket, { log: raw.log.newScope('tls'), direction: raw.direction });
+      if (deps.onBytes !== undefined) countBytes(tcp, socket, deps.onBytes);
       deps.onPeer(peer, leaf);
-      return { connection, remotePeer };
+      return { connection, remotePeer, streamMuxer: deps.muxer };
     } catch (error) {
       socket?.destroy();
       raw.abort(error as Error);
@@ -115,8 +121,8 @@ function handshake(
       raw.removeEventListener('close', onClose);
       socket.off('error', finish);
       socket.on('error', () => {});
-      if (error === undefined) resolve();
-      else reject(error);
+      // Not from within OpenSSL: who is told destroys the connection when he refuses the peer, and Node frees what OpenSSL is still in.
+      setImmediate(() => (error === undefined ? resolve() : reject(error)));
     };
     socket.on('error', finish);
     raw.addEventListener('close', onClose);
@@ -126,53 +132,41 @@ function handshake(
   });
 }
 
-/** The encrypted side: bytes of the libp2p connection as a node stream for TLSSocket, with back-pressure both ways. */
-export function duplexOf(raw: MessageStream, onBytes: NonNullable<TlsLinkDeps['onBytes']> = () => {}): Duplex {
-  const duplex = new Duplex({
-    read() {
-      if (raw.status === 'open') raw.resume();
-    },
-    write(chunk: Uint8Array, _encoding, done) {
-      try {
-        onBytes('sent', chunk.byteLength);
-        if (raw.send(chunk)) done();
-        else raw.onDrain().then(() => done(), done);
-      } catch (error) {
-        done(error as Error);
-      }
-    },
-    final(done) {
-      raw.close().then(
-        () => done(),
-        () => done(),
-      );
-    },
-    destroy(error, done) {
-      if (raw.status === 'open') raw.abort(error ?? new MeshError('LINK_CLOSED', 'the TLS link was closed'));
-      done(null);
-    },
-  });
-  raw.addEventListener('message', (event) => {
-    for (const part of event.data instanceof Uint8Array ? [event.data] : event.data) {
-      onBytes('received', part.byteLength);
-      if (!duplex.push(part) && raw.status === 'open') raw.pause();
-    }
-  });
-  raw.addEventListener('close', () => {
-    if (!duplex.destroyed) {
-      duplex.push(null);
-      duplex.destroy();
-    }
-  });
-  raw.addEventListener('remoteCloseWrite', () => {
-    if (!duplex.destroyed) duplex.push(null);
-  });
-  return duplex;
+/**
+ * Takes the TCP socket from under a connection of @libp2p/tcp: TLS reads and writes it natively from now on, and not through two streams of
+ * JavaScript. The connection goes on to tell when the socket has closed. Throws LIBP2P_CHANGED when there is none to take.
+ */
+export async function takeSocket(raw: MessageStream): Promise<Socket> {
+  const { socket } = raw as { readonly socket?: unknown };
+  if (!(socket instanceof Socket)) throw new MeshError('LIBP2P_CHANGED', 'a connection without a TCP socket');
+  socket.removeAllListeners('data');
+  socket.pause();
+  // The peer's first TLS bytes may have come together with its choice of this protocol.
+  const putBack = (event: { readonly data: Uint8Array | { subarray(): Uint8Array } }) =>
+    socket.unshift(event.data.subarray());
+  raw.addEventListener('message', putBack);
+  await Promise.resolve(); // what was kept for a listener is told in a microtask
+  raw.removeEventListener('message', putBack);
+  return socket;
+}
+
+/** Tells the bytes on the wire since it was last told, negotiation and handshake too, whenever something has come and when all is over. */
+function countBytes(tcp: Socket, tls: TLSSocket, onBytes: NonNullable<TlsLinkDeps['onBytes']>): void {
+  const told = { sent: 0, received: 0 };
+  const tell = () => {
+    const now = { sent: tcp.bytesWritten, received: tcp.bytesRead };
+    if (now.sent > told.sent) onBytes('sent', now.sent - told.sent);
+    if (now.received > told.received) onBytes('received', now.received - told.received);
+    Object.assign(told, now);
+  };
+  tls.on('data', tell);
+  tcp.once('close', tell);
 }
 
 /** The decrypted side, as libp2p wants it. */
 class TlsStream extends AbstractMessageStream {
   readonly socket: TLSSocket;
+  #corked = false;
 
   constructor(socket: TLSSocket, init: MessageStreamInit) {
     super(init);
@@ -185,12 +179,17 @@ class TlsStream extends AbstractMessageStream {
   }
 
   override sendData(data: Parameters<AbstractMessageStream['sendData']>[0]): SendResult {
-    let sentBytes = 0;
-    for (const part of data) {
-      sentBytes += part.byteLength;
-      if (!this.socket.write(part)) return { sentBytes, canSendMore: false };
+    // One TLS record and one system call for all that a turn of the event loop sends: a frame's header and body come apart.
+    if (!this.#corked) {
+      this.#corked = true;
+      this.socket.cork();
+      queueMicrotask(() => {
+        this.#corked = false;
+        this.socket.uncork();
+      });
     }
-    return { sentBytes, canSendMore: true };
+    const sentBytes = data.byteLength;
+    return { sentBytes, canSendMore: this.socket.write(data.subarray()) };
   }
 
   override sendReset(): void {

@@ -13,6 +13,7 @@ import { createPeerNames } from '../../agent/gossip/peer-name.ts';
 import { createTlsLink, LINK_PROTOCOL } from '../../agent/gossip/tls-link.ts';
 import { TOPICS } from '../../agent/gossip/topics.ts';
 import type { TestIdentity } from '../builders/test-ca.ts';
+import { until } from './mesh.ts';
 
 export interface RawPeer {
   readonly libp2p: Libp2p<{ pubsub?: GossipSub }>;
@@ -41,6 +42,7 @@ export async function createRawPeer(
     peerIdOf: names.peerIdOf,
     onPeer: () => {},
     onRefused: () => {},
+    muxer: yamux()(),
   });
   if (tls.protocol !== LINK_PROTOCOL) throw new Error('protocol');
   const libp2p = await createLibp2p({
@@ -48,7 +50,6 @@ export async function createRawPeer(
     addresses: { listen: options.listen === undefined ? [] : [options.listen] },
     transports: [tcp()],
     connectionEncrypters: [() => tls],
-    streamMuxers: [yamux()],
     connectionMonitor: { enabled: false },
     connectionManager: { reconnectRetries: 0, inboundConnectionThreshold: 1000 },
     services: {
@@ -73,7 +74,15 @@ export async function createRawPeer(
     libp2p: node,
     dial: (address, port) => node.dial(multiaddr(`/ip4/${address}/tcp/${port}`)),
     async publish(topic, data) {
-      await node.services.pubsub?.publish(TOPICS[topic], data);
+      const { pubsub } = node.services;
+      if (pubsub === undefined) return;
+      // Before a neighbour's subscription has arrived there is nobody to send to, and gossipsub would say nothing.
+      await until(
+        () => pubsub.getSubscribers(TOPICS[topic]).length > 0,
+        5000,
+        () => 'nobody subscribed',
+      );
+      await pubsub.publish(TOPICS[topic], data);
     },
     meshStreams: (direction) =>
       open().flatMap((c) => c.streams.filter((s) => s.protocol.startsWith('/meshsub') && s.direction === direction)),
