@@ -66,6 +66,8 @@ export function createProber(deps: ProberDeps): Prober {
   const answerBudget = createBuckets(ANSWER_RATE, clock.monotonic);
   let cancel: (() => void) | undefined;
   let running = false;
+  /** The table in which every address was proven: nothing is due until it changes. */
+  let provenAt: number | undefined;
 
   const transport = createSwimTransport({
     host: deps.host,
@@ -228,8 +230,11 @@ export function createProber(deps: ProberDeps): Prober {
       return verdict;
     },
     prove() {
+      if (provenAt === table.version) return;
       const now = clock.monotonic();
-      for (const { host, address, silent } of prover.due(unproven(), now)) {
+      const { due, waiting } = prover.due(unproven(), now);
+      provenAt = waiting ? undefined : table.version;
+      for (const { host, address, silent } of due) {
         if (silent) deps.onUnproven(host, address);
         const row = table.get(host);
         const to = row && proofEndpoint(row.record, address);

@@ -70,11 +70,11 @@ const SILENT_WAIT_MS = FIRST_RETRY_MS * 2 ** 5;
 const MAX_AT_ONCE = 50;
 
 export interface Prover {
-  /** `silent`: several tries over some ten seconds had no answer. Addresses of live hosts that have not answered yet and are due now, oldest first; each is due again later and later. */
+  /** `silent`: several tries over some ten seconds had no answer. Addresses of live hosts that have not answered yet and are due now, oldest first; each is due again later and later. `waiting`: there are any at all. */
   due(
     unproven: Iterable<{ readonly host: string; readonly address: string }>,
     now: number,
-  ): { host: string; address: string; silent: boolean }[];
+  ): { due: { host: string; address: string; silent: boolean }[]; waiting: boolean };
 }
 
 export function createProver(): Prover {
@@ -92,7 +92,7 @@ export function createProver(): Prover {
         } else next.set(key, last);
       }
       tries = next; // what is proven or gone is forgotten
-      return out;
+      return { due: out, waiting: next.size > 0 };
     },
   };
 }

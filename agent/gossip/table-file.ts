@@ -22,7 +22,7 @@ export interface TableFile {
 }
 
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
-const BATCH_MS = 1000;
+const BATCH_MS = 10_000;
 
 export function createTableFile(
   path: string,

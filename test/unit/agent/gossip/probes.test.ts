@@ -49,22 +49,22 @@ t.test('proofs are asked for later and later, and never many at once', async (t)
   const prover = createProver();
   const one = [{ host: 'h1', address: '10.0.0.1' }];
   const at: number[] = [];
-  for (let now = 0; now <= 120_000; now += 100) if (prover.due(one, now).length > 0) at.push(now);
+  for (let now = 0; now <= 120_000; now += 100) if (prover.due(one, now).due.length > 0) at.push(now);
   t.equal(at[0], 0);
   t.ok(at.length >= 7 && at.length <= 12, at.join(' '));
   const again = createProver();
-  const silent = at.map((now) => again.due(one, now)[0]?.silent);
+  const silent = at.map((now) => again.due(one, now).due[0]?.silent);
   t.equal(
     silent.indexOf(true),
     at.findIndex((ms) => ms > 9000),
     'called silent after nine seconds of tries',
   );
   prover.due([], 130_000);
-  t.equal(prover.due(one, 130_001).length, 1, 'a new claim starts anew');
+  t.equal(prover.due(one, 130_001).due.length, 1, 'a new claim starts anew');
   const many = Array.from({ length: 500 }, (_, i) => ({ host: `h${i}`, address: '10.0.0.1' }));
   const first = createProver();
-  t.equal(first.due(many, 0).length, 50);
-  t.equal(first.due(many, 1).length, 50, 'the next ones follow');
+  t.equal(first.due(many, 0).due.length, 50);
+  t.equal(first.due(many, 1).due.length, 50, 'the next ones follow');
 });
 
 t.test('buckets', async (t) => {
