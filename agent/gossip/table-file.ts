@@ -1,6 +1,6 @@
 /**
  * What gossip keeps on disk: the endpoint table (signed records and which addresses were proven) and the own counter. Files are replaced
- * atomically, the table at most once a second; a file that cannot be read is set aside with a log line, never half used.
+ * atomically, the table at most every five seconds (neighbours tell what a crash loses); a file that cannot be read is set aside with a log line, never half used.
  */
 import { readFile, rename } from 'node:fs/promises';
 import { errorLine, MeshError } from '../../api/errors.ts';
@@ -15,14 +15,14 @@ export interface StoredRow {
 
 export interface TableFile {
   load(): Promise<StoredRow[]>;
-  /** Asks for a write within a second of `rows()` as they are then. */
+  /** Asks for a write within five seconds of `rows()` as they are then. */
   touch(): void;
   /** Writes now what is outstanding. */
   flush(): Promise<void>;
 }
 
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
-const BATCH_MS = 10_000;
+const BATCH_MS = 5000;
 
 export function createTableFile(
   path: string,

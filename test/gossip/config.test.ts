@@ -4,7 +4,7 @@ import { service, virtualService } from '../builders/signed-mesh.ts';
 import { allHave, type ConfigMesh, createConfigMesh } from './config-mesh.ts';
 import { sees, until } from './mesh.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 async function whole(count: number, direct: number): Promise<ConfigMesh> {
   const config = await createConfigMesh(count, direct);

@@ -6,7 +6,7 @@ import { systemClock } from '../../runtime/clock.ts';
 import { silentLogger } from '../../runtime/log.ts';
 import { createTestMesh, GROUP, type MeshHost, sees, show, until } from './mesh.ts';
 
-t.setTimeout(90_000);
+t.setTimeout(300_000);
 
 const PAY = 'default/pay';
 

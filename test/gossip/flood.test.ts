@@ -15,7 +15,7 @@ import { until } from './mesh.ts';
 import { type HostProcess, setUp } from './process-mesh.ts';
 import { createRawPeer, type RawPeer } from './raw-peer.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 const FLOOD_MS = 4000;
 const PER_SECOND = 10_000;

@@ -12,7 +12,7 @@ import { linked, meshAndMember, say, stillWorks } from './attack.ts';
 import { until } from './mesh.ts';
 import { createRawPeer, metric } from './raw-peer.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 t.test('hazard 1: a gossip stream is reset and the connection stays', async (t) => {
   const { mesh, h0, bad, identity } = await meshAndMember(t);
@@ -72,7 +72,7 @@ t.test('outsiders reach nothing', async (t) => {
   for (const [name, identity] of strangers) {
     const peer = await createRawPeer(name, mesh.ca.trustDomain, identity);
     await peer.dial(h0.address, mesh.port).catch(() => {});
-    await until(() => !peer.connected(), 3000);
+    await until(() => !peer.connected(), 10_000);
     await peer.stop();
   }
   t.ok((await metric(h0.registry, 'links_refused_total')) >= 3, 'counted');
@@ -119,7 +119,7 @@ t.test('a member that forges is cut off at once', async (t) => {
     t.equal(await metric(h0.registry, 'links_closed_total', { reason: 'hostile' }), before + 1, name);
     t.match(h0.gossip.refusals()[0], { host, reason: 'hostile' }, 'named');
     await peer.dial(h0.address, mesh.port).catch(() => {});
-    await until(() => !peer.connected(), 3000);
+    await until(() => !peer.connected(), 10_000);
     t.equal(await metric(h0.registry, 'links_refused_total', { code: 'LINK_BANNED' }), n + 1, 'and stays out a while');
     await peer.stop();
   }
@@ -181,7 +181,7 @@ t.test('junk and endless questions on the sync protocol', async (t) => {
   await until(() => bad.meshStreams('inbound').length === 1, 5000);
   const stream = await connection.newStream(SYNC_PROTOCOL);
   say(stream, Buffer.from([5, 99, 1, 2, 3, 4]));
-  await until(() => !bad.connected(), 3000);
+  await until(() => !bad.connected(), 10_000);
   const again = await createRawPeer('h4', mesh.ca.trustDomain, mesh.ca.host('h4'));
   t.teardown(() => again.stop());
   const second = await again.dial(h0.address, mesh.port);

@@ -14,7 +14,7 @@ import { createTestMesh, sees, show, until } from './mesh.ts';
 import { createRawPeer, metric } from './raw-peer.ts';
 import { createRelay } from './relay.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 t.test('claims beyond the grant are dropped, counted and named', async (t) => {
   const { mesh, h0, bad, identity } = await meshAndMember(t);

@@ -27,7 +27,7 @@ if (process.env[OWN_NAMESPACE] === undefined) {
   process.exit(status ?? 1);
 }
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 const v6 = (n: number) => `fd77::${n + 1}`;
 const all = (mesh: TestMesh) => [...mesh.hosts.values()];

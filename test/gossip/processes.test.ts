@@ -3,7 +3,7 @@ import t from 'tap';
 import { until } from './mesh.ts';
 import { setUp } from './process-mesh.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 t.test('killed, frozen, stopped in order, and back', async (t) => {
   const { running, start, see, show, whole } = setUp(t, 3);
@@ -61,7 +61,7 @@ t.test('an idle host', async (t) => {
   const read = async () => {
     const lines = host.lines;
     host.child.kill('SIGUSR2');
-    await until(() => host.lines > lines, 3000);
+    await until(() => host.lines > lines, 10_000);
     return host.last;
   };
   // A share of a core needs a stretch of time: this is the measurement, not a wait for something.

@@ -5,7 +5,7 @@ import type { WorkloadRecord } from '../../api/gossip/host-record.ts';
 import { group, meshInput, service } from '../unit/agent/mesh-view/build-mesh.ts';
 import { createTestMesh, GROUP, type MeshHost, sees, show, until } from './mesh.ts';
 
-t.setTimeout(60_000);
+t.setTimeout(300_000);
 
 t.test(
   'weight, health and draining change at all within a second; a host that leaves is out before it stops',
