@@ -10,10 +10,10 @@ import { type Links, SEGMENT_BYTES } from './links.ts';
 import type { Schedule } from './schedule.ts';
 import type { Wire } from './wire.ts';
 
-const D = 4;
-const D_LOW = 3;
-const D_HIGH = 6;
-const D_OUT = 1;
+const D = 2;
+const D_LOW = 2;
+const D_HIGH = 12;
+const D_OUT = 2;
 const D_LAZY = 4;
 const PRUNE_BACKOFF_MS = 10_000;
 /** Heartbeats that a message is named in. */
@@ -129,7 +129,7 @@ export function createPubsub(deps: PubsubDeps): Pubsub {
   };
   const graft = (topic: Topic, host: number, wanted: number, among: (peer: number) => boolean) => {
     const able = [...links.of(host).keys()].filter((peer) => among(peer) && canGraft(topic, host, peer));
-    for (const peer of shuffle(able, random).slice(0, wanted)) {
+    for (const peer of shuffle(able, random).slice(0, Math.max(0, wanted))) {
       meshOf(topic, host).add(peer);
       meshOf(topic, peer).add(host);
       wire.sent(host, 'gossip', RPC_BYTES + SEGMENT_BYTES);
@@ -138,9 +138,8 @@ export function createPubsub(deps: PubsubDeps): Pubsub {
   const prune = (topic: Topic, host: number) => {
     const isOutbound = (peer: number) => links.of(host).get(peer)?.direction === 'outbound';
     const order = shuffle([...meshOf(topic, host)], random);
-    const kept = order.slice(0, D);
-    const outbound = order.find(isOutbound);
-    if (D_OUT > 0 && outbound !== undefined && !kept.some(isOutbound)) kept[D - 1] = outbound;
+    const outbound = order.filter(isOutbound).slice(0, D_OUT);
+    const kept = [...outbound, ...order.filter((peer) => !outbound.includes(peer))].slice(0, D);
     for (const peer of order) {
       if (kept.includes(peer)) continue;
       meshOf(topic, host).delete(peer);
@@ -222,7 +221,7 @@ export function createPubsub(deps: PubsubDeps): Pubsub {
         if (mesh.size < D_LOW) graft(topic, host, D - mesh.size, () => true);
         if (mesh.size > D_HIGH) prune(topic, host);
         const outbound = (peer: number) => links.of(host).get(peer)?.direction === 'outbound';
-        if (mesh.size >= D_LOW && ![...mesh].some(outbound)) graft(topic, host, D_OUT, outbound);
+        if (mesh.size >= D_LOW) graft(topic, host, D_OUT - [...mesh].filter(outbound).length, outbound);
         name(topic, host);
       }
       const windows = recent[host] as number[][];
