@@ -10,11 +10,13 @@ import { cpuSeconds } from '../processes.ts';
 import type { Network, Side } from './network.ts';
 import type { Command, MemberSpec, MeshSpec, Report } from './protocol.ts';
 
-/** A process and its members. `lone` and `frozen` have one, `victims` a tenth. */
+/** Some processes and their members. `lone` and `frozen` have one member, `victims` a tenth. */
 export interface Group {
   readonly name: 'left' | 'right' | 'victims' | 'lone' | 'frozen';
   readonly members: readonly string[];
-  readonly pid: number;
+  /** Of its processes. */
+  cpuSeconds(): number;
+  /** To each process, of `names` those that it has. */
   send(command: Command): Promise<Report>;
   signal(signal: NodeJS.Signals): void;
 }
@@ -35,6 +37,8 @@ export interface Fleet {
 export type Program = (members: number) => readonly string[];
 
 const POLL_MS = 100;
+/** Members of a process: each wants to run when something happens, and a host's own process would not wait for the others'. */
+const PER_PROCESS = 11;
 const PORT = 15300;
 const SIDE: Readonly<Record<Group['name'], Side>> = { left: 'a', right: 'b', victims: 'b', lone: 'a', frozen: 'a' };
 
@@ -65,16 +69,15 @@ export async function createFleet(program: Program, size: number, network: Netwo
   };
   const groups = await Promise.all(
     placed.map(async ({ name, side, members }) => {
-      const group = launch(
-        name,
-        [...network.inside(side), ...program(members.length)],
-        members.map((member) => member.name),
-      );
-      const specs = members.map(({ name: host, address }): MemberSpec => {
-        const { chainPem, privateKeyPem } = ca.host(host);
-        return { name: host, address, chainPem, privateKeyPem };
+      const parts = chunks(members, PER_PROCESS);
+      const group = launchGroup(name, parts, (count) => [...network.inside(side), ...program(count)]);
+      await group.start((part) => {
+        const specs = part.map(({ name: host, address }): MemberSpec => {
+          const { chainPem, privateKeyPem } = ca.host(host);
+          return { name: host, address, chainPem, privateKeyPem };
+        });
+        return { op: 'start', mesh, members: specs };
       });
-      await group.send({ op: 'start', mesh, members: specs });
       return group;
     }),
   );
@@ -98,7 +101,7 @@ export async function createFleet(program: Program, size: number, network: Netwo
         await new Promise((done) => setTimeout(done, POLL_MS));
       }
     },
-    cpuSeconds: () => living().reduce((sum, group) => sum + cpuSeconds(group.pid), 0),
+    cpuSeconds: () => living().reduce((sum, group) => sum + group.cpuSeconds(), 0),
     async close() {
       await Promise.all(groups.map((group) => group.end()));
       rmSync(dir, { recursive: true, force: true });
@@ -109,33 +112,79 @@ export async function createFleet(program: Program, size: number, network: Netwo
 function join_(reports: readonly Report[]): Report {
   return {
     members: Object.assign({}, ...reports.map((report) => report.members)),
-    published: reports.flatMap((report) => report.published),
-    arrivals: reports.flatMap((report) => report.arrivals),
-    deaths: reports.flatMap((report) => report.deaths),
+    published: reports.flatMap((report) => report.published ?? []),
+    arrivals: reports.flatMap((report) => report.arrivals ?? []),
+    deaths: reports.flatMap((report) => report.deaths ?? []),
     rssMb: Math.max(...reports.map((report) => report.rssMb)),
   };
 }
 
+interface Placed {
+  readonly name: string;
+  readonly address: string;
+}
+
 interface Launched extends Group {
+  start(command: (members: readonly Placed[]) => Command): Promise<unknown>;
   /** Killed or frozen. */
   silent(): boolean;
   end(): Promise<void>;
 }
 
+function chunks<T>(list: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(list.length / size) }, (_, n) => list.slice(n * size, (n + 1) * size));
+}
+
+function launchGroup(
+  name: Group['name'],
+  parts: readonly (readonly Placed[])[],
+  command: (members: number) => readonly string[],
+): Launched {
+  const processes = parts.map((part) => ({
+    part,
+    names: part.map((m) => m.name),
+    child: launch(name, command(part.length)),
+  }));
+  let silent = false;
+  return {
+    name,
+    members: parts.flat().map((member) => member.name),
+    cpuSeconds: () => processes.reduce((sum, { child }) => sum + cpuSeconds(child.pid), 0),
+    start: (make) => Promise.all(processes.map(({ part, child }) => child.send(make(part)))),
+    silent: () => silent,
+    async send(command) {
+      const answers = processes.map(({ names, child }): Promise<Report> | undefined => {
+        if (!('names' in command)) return child.send(command);
+        const own = command.names.filter((member) => names.includes(member));
+        return own.length === 0 ? undefined : child.send({ ...command, names: own });
+      });
+      return join_(await Promise.all(answers.filter((answer) => answer !== undefined)));
+    },
+    signal(signal) {
+      silent = signal !== 'SIGCONT';
+      for (const { child } of processes) child.signal(signal);
+    },
+    end: async () => void (await Promise.all(processes.map(({ child }) => child.end()))),
+  };
+}
+
+interface Process {
+  readonly pid: number;
+  send(command: Command): Promise<Report>;
+  signal(signal: NodeJS.Signals): void;
+  end(): Promise<void>;
+}
+
 /** `ip netns exec` becomes the program itself: its pid is the program's. */
-function launch(name: Group['name'], command: readonly string[], members: readonly string[]): Launched {
+function launch(name: Group['name'], command: readonly string[]): Process {
   const [file = '', ...args] = command;
   const child: ChildProcess = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const waiting: ((line: string) => void)[] = [];
   createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => waiting.shift()?.(line));
   child.stdin?.on('error', () => {});
   const ended = new Promise<void>((done) => void child.once('close', () => done()));
-  let silent = false;
   return {
-    name,
-    members,
     pid: child.pid as number,
-    silent: () => silent,
     send(command) {
       const answer = new Promise<string>((done, fail) => {
         waiting.push(done);
@@ -144,10 +193,7 @@ function launch(name: Group['name'], command: readonly string[], members: readon
       child.stdin?.write(`${JSON.stringify(command)}\n`);
       return answer.then((line) => JSON.parse(line) as Report);
     },
-    signal(signal) {
-      silent = signal !== 'SIGCONT';
-      child.kill(signal);
-    },
+    signal: (signal) => void child.kill(signal),
     async end() {
       child.kill('SIGKILL');
       await ended;
