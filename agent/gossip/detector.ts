@@ -20,6 +20,11 @@ export interface DetectorOptions {
   readonly directMs: number;
   /** A round ends after this long. Widened by three times the own lag. */
   readonly roundMs: number;
+  /**
+   * The second and later rounds of a host whose turn it was, with nothing that speaks against it but its silence: it may be in the middle of a stall, and
+   * come out of it with much to do. The others, who are told after the first round, know later all the same.
+   */
+  readonly patientMs: number;
   /** Rounds that fail in a row until death, the first of which makes a suspect. Their length must exceed a stall worth surviving (2 s). */
   readonly roundsToDeath: number;
   /**
@@ -39,6 +44,7 @@ export const DETECTOR_DEFAULTS: DetectorOptions = {
   periodMs: 1000,
   directMs: 300,
   roundMs: 750,
+  patientMs: 1000,
   roundsToDeath: 3,
   massFactor: 3,
   massFrom: 4,
@@ -83,8 +89,8 @@ interface Member {
   /** When the host became known: until it has answered once it gets `graceMs` from here. */
   readonly since: number;
   accusedAt: number | undefined;
-  /** The round was started on another's word, which everybody has: no need to repeat it. */
-  secondHand: boolean;
+  /** Why it is probed: its turn came, something happened to it, or another's word, which everybody has: no need to repeat that. */
+  cause: 'turn' | 'event' | 'word';
   /** A newer record gave it its rounds back since it answered last. */
   excused: boolean;
   reason: string;
@@ -138,7 +144,8 @@ export function createDetector(
     m.probeAt = undefined;
     busy.add(m);
     const factor = suspects > Math.max(options.massFrom, members.size / 8) ? options.massFactor : 1;
-    const endAt = now + factor * options.roundMs + 3 * lag;
+    const roundMs = m.cause === 'turn' && m.failed > 0 ? options.patientMs : options.roundMs;
+    const endAt = now + factor * roundMs + 3 * lag;
     m.round = {
       // the rest of the round after them is as long as ever: what comes back while a long round lasts is still asked
       indirectAt: endAt - (options.roundMs - options.directMs) - lag,
@@ -175,7 +182,7 @@ export function createDetector(
     }
     actions.push(...set(m, 'suspect', `own probes were not answered${through(via)} (${m.reason})`));
     const said = m.accusedAt !== undefined && now - m.accusedAt < ACCUSATION_MS;
-    if (!m.secondHand && !said && lag < ACCUSE_LAG_MS) {
+    if (m.cause !== 'word' && !said && lag < ACCUSE_LAG_MS) {
       m.accusedAt = now;
       actions.push({ type: 'accuse', host: m.host });
     }
@@ -261,7 +268,7 @@ export function createDetector(
       answered: false,
       since: probeAt,
       accusedAt: undefined,
-      secondHand: false,
+      cause: 'event',
       excused: false,
       reason: 'first probe',
     };
@@ -302,7 +309,7 @@ export function createDetector(
         m.round = undefined;
         m.probeAt = now;
         m.reason = 'a newer record of it';
-        m.secondHand = false;
+        m.cause = 'event';
       }
     },
     remove(host) {
@@ -330,7 +337,7 @@ export function createDetector(
       m.probeAt = now;
       busy.add(m);
       m.reason = reason;
-      m.secondHand = false;
+      m.cause = 'event';
     },
     onAccusation({ accuser, target, epoch, counter }, now) {
       const m = members.get(target);
@@ -344,7 +351,7 @@ export function createDetector(
         busy.add(m);
         m.probeAt = Math.min(m.probeAt ?? Infinity, now + random() * ACCUSED_PROBE_JITTER_MS);
         m.reason = `accused by ${accuser}`;
-        m.secondHand = true;
+        m.cause = 'word';
       }
       return 'probe';
     },
@@ -371,7 +378,7 @@ export function createDetector(
         periodAt = now + options.periodMs;
         for (const m of nextTargets()) {
           m.reason = 'its turn';
-          m.secondHand = false;
+          m.cause = 'turn';
           startRound(m, now, actions);
         }
       }
