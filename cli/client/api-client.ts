@@ -91,11 +91,13 @@ export function createSocketClient(socketPath: string): ApiClient {
         if (error instanceof MeshError) throw error;
         const code = (error as NodeJS.ErrnoException).code;
         const why =
-          code === 'ENOENT' || code === 'ECONNREFUSED'
-            ? 'no agent answers there: is mesh-agent running?'
-            : code === 'EACCES'
-              ? 'permission denied: be root or in the group mesh'
-              : (error as Error).message;
+          code === 'ENOENT'
+            ? 'there is no such socket: is mesh-agent running on this host? --socket names another'
+            : code === 'ECONNREFUSED'
+              ? 'no agent answers there: is mesh-agent running?'
+              : code === 'EACCES'
+                ? 'permission denied: be root or in the group mesh'
+                : (error as Error).message;
         throw new MeshError('API_UNREACHABLE', `${socketPath}: ${why}`, { cause: error });
       }
     },

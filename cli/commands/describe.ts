@@ -71,7 +71,7 @@ export function hostText(host: Host, meshGeneration: number, now: number): strin
   }
   const behind = status.ackedGeneration < meshGeneration ? `; the mesh is at ${meshGeneration}` : '';
   lines.push(
-    `Reported:     ${age(Date.parse(status.reportedAt), now)} ago, agent ${status.agentVersion} (capability ${status.capability})`,
+    `Reported:     ${age(Date.parse(status.reportedAt), now)} ago (what follows is as of then), agent ${status.agentVersion} (capability ${status.capability})`,
     `Generation:   ${status.generation} verified, ${status.ackedGeneration} acknowledged by Envoy${behind}`,
     `Envoy:        ${status.envoyConnected ? 'connected' : 'NOT CONNECTED'}`,
     `Peers:        ${status.peers.alive} alive, ${status.peers.suspect} suspect, ${status.peers.dead} dead`,

@@ -54,7 +54,7 @@ function agentText(agent: AgentStatus, now: number): string {
     'Controllers:',
     ...agent.controllers.map(
       (one) =>
-        `  ${one.url} ${one.reachable ? 'reachable' : `not reachable${one.lastError ? `: ${one.lastError}` : ''}`}`,
+        `  ${one.url} ${one.reachable ? 'reachable' : one.lastError ? `not reachable: ${one.lastError}` : 'not asked yet'}`,
     ),
     'Workloads:',
     ...agent.workloads.map(

@@ -31,9 +31,15 @@ export function overlayDot(members: readonly Member[]): string {
 export function overlayText(members: readonly Member[]): string {
   const edges = edgesOf(members);
   const near = neighbours(members, edges);
+  const silent = new Set(members.filter(({ links }) => links === undefined).map(({ host }) => host));
+  const denied = edges.filter(
+    ({ a, b, half }) => half && !silent.has(a) && !silent.has(b) && near.has(a) && near.has(b),
+  );
+  const halves = new Set(denied.map(({ a, b }) => JSON.stringify([a, b])));
+  const isDenied = (a: string, b: string) => halves.has(JSON.stringify(a < b ? [a, b] : [b, a]));
   const width = Math.max(4, ...members.map(({ host }) => host.length));
   const lines = members.map(({ host, links }) => {
-    const linked = [...(near.get(host) ?? [])].sort();
+    const linked = [...(near.get(host) ?? [])].sort().map((other) => (isDenied(host, other) ? `${other}?` : other));
     const said = links === undefined ? '  (has not said)' : '';
     return plain(
       `${host.padEnd(width)} ${String(linked.length).padStart(3)} ${'#'.repeat(linked.length)} ${linked.join(' ')}${said}`,
@@ -45,6 +51,7 @@ export function overlayText(members: readonly Member[]): string {
   return [
     ...lines,
     '',
+    ...(halves.size > 0 ? ['?: one side names the link, the other does not (yet, or any more)'] : []),
     `${members.length} hosts, ${edges.length} links; degree ${Math.min(...degrees, 1e9) === 1e9 ? 0 : Math.min(...degrees)} to ${Math.max(0, ...degrees)}, ${mean.toFixed(1)} in the mean; ${parts.count === 1 ? `in one piece, at most ${parts.hops} hops` : `in ${parts.count} pieces, the largest of ${parts.largest} hosts`}`,
   ].join('\n');
 }

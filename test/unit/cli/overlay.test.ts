@@ -12,11 +12,12 @@ tap.test('the overlay as text', async (t) => {
   t.equal(
     overlayText(members),
     [
-      'a      2 ## b c',
+      'a      2 ## b c?',
       'b      1 # a',
-      'c      1 # a',
+      'c      1 # a?',
       'd      0    (has not said)',
       '',
+      '?: one side names the link, the other does not (yet, or any more)',
       '4 hosts, 2 links; degree 1 to 2, 1.3 in the mean; in 2 pieces, the largest of 3 hosts',
     ].join('\n'),
   );
